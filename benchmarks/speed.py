@@ -1,0 +1,268 @@
+"""How fast features are extracted, beside OpenCV's in the same run, and where the time goes.
+
+    python benchmarks/speed.py --threads 2 --output speed.json
+
+Rivals are interleaved: each round times every method once on the same picture, so that a busy machine slows all of
+them alike. Shown are the median and the 10th and 90th percentile over rounds.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import tyro
+
+from lfnet.evaluation.baselines import LFNetExtractor, OpenCVExtractor
+from lfnet.evaluation.results import describe_environment
+from lfnet.evaluation.stereo import motorcycle
+from lfnet.evaluation.tables import markdown
+from lfnet.models.config import ExtractionSettings, LFNetConfig
+from lfnet.models.inputs import normalize_pictures, picture_tensor, resize_to_octave
+from lfnet.models.keypoints import detect_keypoints, usable_pixels
+from lfnet.models.lfnet import LFNet
+
+CASES = (((320, 240), 512), ((640, 480), 2048))
+"""Width and height of the picture, and the budget of keypoints; the first is the paper's."""
+
+PAPER_PICTURES_PER_SECOND = 60.0
+"""LF-Net paper, section 3.1: 320x240, 512 keypoints, on a Titan X."""
+
+Times = dict[str, list[float]]
+"""Seconds of every round, by name."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to time."""
+
+    weights: tuple[str, ...] = ("lfnet-cpu",)
+    """Packaged weights by name, paths, or `untrained-paper` for the paper's architecture with random weights."""
+    rounds: int = 15
+    """Times that every method is run on each picture size."""
+    batch: int = 8
+    """Pictures in a batch."""
+    threads: int | None = None
+    """Of PyTorch and OpenCV; as many as they choose if left out."""
+    devices: tuple[str, ...] = field(default_factory=lambda: ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",))
+    """PyTorch devices."""
+    output: Path | None = None
+    """JSON file; the tables go to the same name with .md."""
+
+
+def load_model(weights: str, device: str) -> LFNet:
+    """A model in evaluation mode, by weights or with the paper's untrained architecture."""
+    model = LFNet(LFNetConfig()) if weights == "untrained-paper" else LFNet.from_pretrained(weights)
+    return model.to(device).eval()
+
+
+def synchronise(device: str) -> None:
+    """Wait until a GPU has finished."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+def time_interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> Times:
+    """Time calls in turn, after one round that does not count."""
+    times: Times = {name: [] for name in calls}
+    for round_index in range(rounds + 1):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if round_index:
+                times[name].append(time.perf_counter() - start)
+    return times
+
+
+def pictures(size: tuple[int, int]) -> list[np.ndarray]:
+    """Two real photographs, grey, at a size."""
+    stereo = motorcycle()
+    return [cv2.resize(stereo.load(key), size, interpolation=cv2.INTER_AREA) for key in ("left", "right")]
+
+
+def extraction_section(options: Options) -> list[dict[str, Any]]:
+    """Milliseconds of one picture at a time, for every method and device."""
+    rows = []
+    for size, budget in CASES:
+        image = pictures(size)[0]
+        calls: dict[str, Callable[[], object]] = {}
+        counts: dict[str, int] = {}
+        for name in ("sift", "orb"):
+            calls[f"{name} (OpenCV)"] = _call(OpenCVExtractor(name), image, budget, "cpu")
+        for device in options.devices:
+            for weights in options.weights:
+                extractor = LFNetExtractor(load_model(weights, device), Path(weights).stem)
+                calls[f"{extractor.name} ({device})"] = _call(extractor, image, budget, device)
+        for name, call in calls.items():
+            counts[name] = len(call())  # type: ignore[arg-type]
+        for name, seconds in time_interleaved(calls, options.rounds).items():
+            rows.append(
+                {
+                    "method": name,
+                    "size": size,
+                    "budget": budget,
+                    "keypoints": counts[name],
+                    "seconds": seconds,
+                }
+            )
+    return rows
+
+
+def _call(
+    extractor: OpenCVExtractor | LFNetExtractor, image: np.ndarray, budget: int, device: str
+) -> Callable[[], object]:
+    def call() -> object:
+        found = extractor(image, max_keypoints=budget)
+        synchronise(device)
+        return found
+
+    return call
+
+
+def batch_section(options: Options) -> list[dict[str, Any]]:
+    """Pictures a second when several are given at once."""
+    rows = []
+    for size, budget in CASES:
+        several = [pictures(size)[index % 2] for index in range(options.batch)]
+        settings = ExtractionSettings(max_keypoints=budget)
+        for device in options.devices:
+            for weights in options.weights:
+                model = load_model(weights, device)
+                seconds = time_interleaved(
+                    {"batch": lambda m=model, s=settings, p=several: m.extract(p, settings=s)}, 3
+                )
+                rate = options.batch / float(np.median(seconds["batch"]))
+                name = f"{Path(weights).stem} ({device})"
+                rows.append({"method": name, "size": size, "budget": budget, "pictures_per_second": rate})
+    return rows
+
+
+def stage_section(options: Options) -> list[dict[str, Any]]:
+    """Seconds in each stage of extraction, all octaves together."""
+    rows = []
+    for size, budget in CASES:
+        picture, valid = picture_tensor(pictures(size)[0], None)
+        for device in options.devices:
+            for weights in options.weights:
+                model = load_model(weights, device)
+                rounds = [time_stages(model, picture, valid, budget, device) for _ in range(4)][1:]
+                stages = {stage: float(np.median([r[stage] for r in rounds])) for stage in rounds[0]}
+                rows.append(
+                    {
+                        "method": f"{Path(weights).stem} ({device})",
+                        "size": size,
+                        "budget": budget,
+                        "stages": stages,
+                    }
+                )
+    return rows
+
+
+@torch.inference_mode()
+def time_stages(model: LFNet, picture: torch.Tensor, valid: torch.Tensor, budget: int, device: str) -> dict[str, float]:
+    """Seconds in each stage for one picture.
+
+    The budget is shared by the octaves in proportion to their pixels, as strong keypoints roughly are.
+    """
+    seconds: dict[str, float] = dict.fromkeys(("input", "detector", "keypoints", "patches", "descriptor"), 0.0)
+    config = model.config
+    area = sum(octave**2 for octave in config.octaves)
+    for octave in config.octaves:
+        marks = [time.perf_counter()]
+
+        def mark(marks: list[float] = marks) -> None:
+            synchronise(device)
+            marks.append(time.perf_counter())
+
+        small, small_valid, _ = resize_to_octave(picture[None].to(device), valid[None].to(device), octave)
+        normalized = normalize_pictures(small, small_valid)
+        mark()
+        maps = model.detect(normalized, small_valid)
+        mark()
+        border = config.keypoints.border
+        usable = usable_pixels(small_valid, border, border)
+        share = max(round(budget * octave**2 / area), 1)
+        found = detect_keypoints(maps, usable, share, config.keypoints)
+        mark()
+        patches = model.patches_at(normalized, found.points, found.scales, found.orientations)
+        mark()
+        model.descriptor(patches.flatten(0, 1))
+        mark()
+        for stage, (start, end) in zip(seconds, pairwise(marks), strict=True):
+            seconds[stage] += end - start
+    return seconds
+
+
+def extraction_table(rows: list[dict[str, Any]]) -> str:
+    """Milliseconds a picture as Markdown."""
+    cells = []
+    for row in rows:
+        low, middle, high = np.percentile(np.array(row["seconds"]) * 1000, [10, 50, 90])
+        width, height = row["size"]
+        cells.append(
+            [f"{width}x{height}", str(row["budget"]), row["method"], str(row["keypoints"]),
+             f"{middle:.1f}", f"{low:.1f} - {high:.1f}", f"{1000 / middle:.1f}"]
+        )  # fmt: skip
+    return markdown(["picture", "K", "method", "found", "ms", "10 - 90 %", "a second"], cells)
+
+
+def batch_table(rows: list[dict[str, Any]]) -> str:
+    """Pictures a second as Markdown."""
+    cells = []
+    for row in rows:
+        width, height = row["size"]
+        rate = row["pictures_per_second"]
+        against = f"{rate / PAPER_PICTURES_PER_SECOND:.2f}x" if (row["size"], row["budget"]) == CASES[0] else ""
+        cells.append([f"{width}x{height}", str(row["budget"]), row["method"], f"{rate:.1f}", against])
+    return markdown(["picture", "K", "method", "pictures a second", "paper's GPU, 60 a second"], cells)
+
+
+def stage_table(rows: list[dict[str, Any]]) -> str:
+    """Share of time in each stage as Markdown."""
+    cells = []
+    for row in rows:
+        total = sum(row["stages"].values())
+        shares = [f"{100 * value / total:.0f} %" for value in row["stages"].values()]
+        width, height = row["size"]
+        cells.append([f"{width}x{height}", str(row["budget"]), row["method"], f"{1000 * total:.1f}", *shares])
+    return markdown(["picture", "K", "method", "ms", *rows[0]["stages"]], cells)
+
+
+SECTIONS: dict[str, tuple[Callable[[Options], list[dict[str, Any]]], Callable[[list[dict[str, Any]]], str]]] = {
+    "One picture at a time": (extraction_section, extraction_table),
+    "In batches": (batch_section, batch_table),
+    "Where the time of one picture goes": (stage_section, stage_table),
+}
+"""Title of each part to what measures it and what prints it."""
+
+
+def main(options: Options) -> None:
+    """Time everything and print the tables."""
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+        cv2.setNumThreads(options.threads)
+    environment = describe_environment()
+    if torch.cuda.is_available():
+        environment["gpu"] = torch.cuda.get_device_name()
+    measured = {title: measure(options) for title, (measure, _) in SECTIONS.items()}
+    about = ", ".join(f"{name} {value}" for name, value in environment.items())
+    parts = [f"{about}; median of {options.rounds} interleaved rounds, batches of {options.batch}."]
+    for title, rows in measured.items():
+        parts += [f"### {title}", SECTIONS[title][1](rows)]
+    report = "\n\n".join(parts)
+    print(report)
+    if options.output is not None:
+        options.output.write_text(json.dumps({"environment": environment, "measured": measured}, indent=1) + "\n")
+        options.output.with_suffix(".md").write_text(report + "\n")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

@@ -1,0 +1,68 @@
+"""LF-Net: local image features learned from pairs of pictures with known geometry."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lfnet.extraction import extract_files
+    from lfnet.features import Features, Matches
+    from lfnet.images import ImageError, list_images, read_grey, read_image, to_grey
+    from lfnet.integrations.hloc import read_features, read_matches
+    from lfnet.matching import mutual_nearest_neighbours, verify
+    from lfnet.models.config import ExtractionSettings, LFNetConfig
+    from lfnet.models.lfnet import LFNet
+    from lfnet.models.weights import list_pretrained
+
+__version__ = "0.1.0"
+
+# Where each public name lives: imported on first use, so `import lfnet` loads neither PyTorch nor OpenCV.
+_EXPORTS = {
+    "ExtractionSettings": "lfnet.models.config",
+    "Features": "lfnet.features",
+    "ImageError": "lfnet.images",
+    "LFNet": "lfnet.models.lfnet",
+    "LFNetConfig": "lfnet.models.config",
+    "Matches": "lfnet.features",
+    "extract_files": "lfnet.extraction",
+    "list_images": "lfnet.images",
+    "list_pretrained": "lfnet.models.weights",
+    "mutual_nearest_neighbours": "lfnet.matching",
+    "read_features": "lfnet.integrations.hloc",
+    "read_grey": "lfnet.images",
+    "read_image": "lfnet.images",
+    "read_matches": "lfnet.integrations.hloc",
+    "to_grey": "lfnet.images",
+    "verify": "lfnet.matching",
+}
+
+__all__ = [
+    "ExtractionSettings",
+    "Features",
+    "ImageError",
+    "LFNet",
+    "LFNetConfig",
+    "Matches",
+    "__version__",
+    "extract_files",
+    "list_images",
+    "list_pretrained",
+    "mutual_nearest_neighbours",
+    "read_features",
+    "read_grey",
+    "read_image",
+    "read_matches",
+    "to_grey",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        return getattr(import_module(_EXPORTS[name]), name)
+    raise AttributeError(f"module 'lfnet' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""The command `lfnet`: parse, call one function, print."""

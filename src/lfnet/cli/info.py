@@ -1,0 +1,75 @@
+"""`lfnet info`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+
+def info(what: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="WEIGHTS | FILE.h5")] = "") -> int:
+    """What is installed, or what is in a weights or features file.
+
+    Args:
+        what: Name of packaged weights, a safetensors file, or an HDF5 file of features or matches; nothing:
+            the installation.
+    """
+    if not what:
+        return _installation()
+    import h5py
+
+    if Path(what).is_file() and (Path(what).suffix in (".h5", ".hdf5") or h5py.is_hdf5(what)):
+        return _hdf5(Path(what))
+    return _weights(what)
+
+
+def _installation() -> int:
+    import platform
+
+    import cv2
+    import torch
+
+    from lfnet import __version__
+    from lfnet.models.weights import list_pretrained
+
+    versions = f"Python {platform.python_version()}, PyTorch {torch.__version__}, OpenCV {cv2.__version__}"
+    print(f"lfnet {__version__}, {versions}")
+    cards = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    print(f"devices: cpu ({torch.get_num_threads()} threads)" + "".join(f", cuda ({card})" for card in cards))
+    print(f"packaged weights: {', '.join(list_pretrained()) or 'none'}")
+    return 0
+
+
+def _weights(what: str) -> int:
+    from lfnet.models.weights import describe_weights
+
+    header = describe_weights(what)
+    print(f"{header['path']}: {header['parameters'] / 1e6:.2f} million parameters")
+    for title in ("card", "config"):
+        print(f"{title}: {json.dumps(header[title], indent=2, ensure_ascii=False)}")
+    return 0
+
+
+def _hdf5(path: Path) -> int:
+    from lfnet.integrations import hloc
+
+    with hloc.open_file(path) as file:
+        contents: Any = file
+        names = hloc.list_names(file)
+        arrays = contents[names[0]].keys() if names else ()
+        if "matches0" in arrays:
+            print(f"{path}: matches of {len(names)} pairs")
+            return 0
+        if names and "keypoints" not in arrays:
+            raise hloc.FeatureFileError(f"{path}: neither features nor matches in hloc's layout")
+        counts = [len(contents[f"{name}/keypoints"]) for name in names]
+        print(f"{path}: {len(names)} pictures, {sum(counts)} keypoints")
+        if counts:
+            print(f"keypoints of a picture: {min(counts)} to {max(counts)}")
+            print("first pictures: " + ", ".join(names[:3]))
+        for key in ("frame", "frame_note", "pixel_note", "settings"):
+            if key in file.attrs:
+                print(f"{key}: {file.attrs[key]}")
+    return 0

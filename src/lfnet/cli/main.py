@@ -1,0 +1,136 @@
+"""The command `lfnet`: picks a subcommand, and turns known errors into one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+
+COMMANDS = {
+    "extract": "pictures to a features file (HDF5, hloc's layout)",
+    "match": "match two pictures, or the pairs of a list on a features file",
+    "info": "what is installed, and what is in a weights or features file",
+    "demo": "match a real stereo pair beside RootSIFT, and draw what was found",
+    "evaluate": "matching score, repeatability and more beside other features",
+    "train": "train a model from pairs of known geometry",
+}
+"""Each subcommand, which is the function of that name in the module of that name, and what it does."""
+
+_HELP = """usage: lfnet [--version] [--debug] COMMAND [OPTIONS]
+
+LF-Net: local image features that are learned from pairs of pictures with known geometry.
+
+commands:
+{commands}
+
+'lfnet COMMAND --help' lists the options of a command.
+Exit codes: 0 all is done; 1 an error, or some pictures failed; 2 wrong usage; 130 interrupted.
+--debug, or LFNET_DEBUG=1 in the environment, shows where an error came from.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand.
+
+    Args:
+        arguments: of the command line, without the program's name; None: the process's own.
+
+    Returns:
+        Exit code: 0 all is done, 1 an error or some pictures failed, 2 wrong usage, 130 interrupted.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words or os.environ.get("LFNET_DEBUG", "0") not in ("", "0")
+    words = [word for word in words if word != "--debug"]
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help(), end="")
+        return 0 if words else 2
+    if words[0] == "--version":
+        from lfnet import __version__
+
+        print(f"lfnet {__version__}")
+        return 0
+    if words[0] not in COMMANDS:
+        return _fail(
+            f"unknown command {words[0]!r}, expected one of {', '.join(COMMANDS)}; see 'lfnet --help'", 2
+        )
+    return _run(words[0], words[1:], debug)
+
+
+def _run(name: str, words: list[str], debug: bool) -> int:
+    try:
+        return _call(name, words)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except BrokenPipeError:  # The reader of our output has gone, as in `lfnet info | head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        from lfnet.cli.options import UsageError
+
+        if isinstance(error, UsageError):
+            return _fail(f"{error}; see 'lfnet {name} --help'", 2)
+        message = _explained(name, error)
+        if debug or message is None:
+            traceback.print_exc()
+        return _fail(
+            message or f"{type(error).__name__}: {error} (a bug: please report it with the lines above)", 1
+        )
+
+
+def _call(name: str, words: list[str]) -> int:
+    import tyro
+
+    function = getattr(import_module(f"lfnet.cli.{name}"), name)
+    try:
+        code = tyro.cli(function, prog=f"lfnet {name}", args=words, config=(tyro.conf.FlagCreatePairsOff,))
+    except SystemExit as stop:  # tyro ends so after --help (0) and on wrong usage (2).
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 2
+    return code if isinstance(code, int) else 0
+
+
+def _explained(command: str, error: Exception) -> str | None:
+    """One line on an error that a user can mend; None for what only a bug of ours can be."""
+    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("lfnet"):
+        extra = "train" if command == "train" else "demo"
+        return f"'{command}' needs the module {error.name!r}: pip install 'lfnet[{extra}]'"
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename else ""
+        return _one_line(f"{place}{error.strerror}{_remedy(error)}")
+    if isinstance(error, (ValueError, OSError)):
+        return _one_line(str(error)) or type(error).__name__
+    if isinstance(error, (MemoryError, RuntimeError)):
+        from lfnet.extraction import is_out_of_memory
+
+        if is_out_of_memory(error):
+            return "out of memory; work at a smaller size (--resize), or in smaller batches (--batch-size)"
+    return None
+
+
+def _remedy(error: OSError) -> str:
+    import errno
+
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return (
+            "; make room and run the same command again (what is finished is kept, nothing is half-written)"
+        )
+    return ""
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    return _HELP.format(commands="\n".join(f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()))
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"lfnet: error: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

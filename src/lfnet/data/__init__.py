@@ -1,0 +1,1 @@
+"""Pictures with known geometry: the types, the sources, the augmentation."""

@@ -1,0 +1,182 @@
+"""From a configuration to a stream of batches, each a function of (seed, step, index)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import torch
+
+from lfnet.data.augment import GeometricConfig, PhotometricConfig, augment_light
+from lfnet.data.pair import Pair, concatenate_pairs
+from lfnet.data.renders import RenderedScenes, RenderSettings
+from lfnet.data.sources import PairSource, PicturePairs, RenderedPairs, SequencePairs, load_pictures
+
+MIN_SIZE = 48
+"""Side in pixels below which a crop has no room for keypoints between its borders."""
+
+
+@dataclass(frozen=True)
+class SequenceConfig:
+    """One RGB-D sequence."""
+
+    folder: str
+    """Path, in a layout that `lfnet.data.sequences` reads."""
+    frames: tuple[int, ...] = ()
+    """First frame for training and the one past the last; empty takes all."""
+    validation_frames: tuple[int, ...] = ()
+    """The same for validation; empty holds nothing back."""
+    gaps: tuple[int, ...] = (1, 2, 4, 6, 8, 10, 12, 16, 20)
+    """Distances between the frames of a pair."""
+    share: float = 1.0
+    """Relative number of training steps that draw from this sequence."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where pairs come from and how they are varied."""
+
+    sequences: tuple[SequenceConfig, ...] = ()
+    """RGB-D sequences."""
+    pictures: tuple[str, ...] = ()
+    """Pictures, or folders of them, for random homographies; every 20th is held back for validation."""
+    picture_share: float = 1.0
+    """Relative number of steps that draw homographies of `pictures`."""
+    render_share: float = 1.0
+    """Relative number of steps that draw rendered scenes, textured by `pictures`; 0 renders nothing."""
+    size: int = 192
+    """Side of the square crops, px."""
+    max_picture_side: int = 640
+    """Pictures are kept at most this large, px."""
+    geometry: GeometricConfig = field(default_factory=GeometricConfig)
+    photometric: PhotometricConfig = field(default_factory=PhotometricConfig)
+
+    def __post_init__(self) -> None:
+        if self.size < MIN_SIZE:
+            raise ValueError(f"data.size: expected at least {MIN_SIZE} px, got {self.size}")
+        for sequence in self.sequences:
+            for name in ("frames", "validation_frames"):
+                frames = getattr(sequence, name)
+                if len(frames) not in (0, 2):
+                    raise ValueError(f"sequences.{name}: expected [first, past the last] or [], got {frames}")
+
+
+HELD_BACK = 20
+"""Every how many-th picture is held back for validation."""
+
+
+@dataclass(frozen=True)
+class WeightedSource:
+    """A source, its name, and how often it is drawn from."""
+
+    name: str
+    source: PairSource
+    share: float
+
+
+def build_sources(config: DataConfig, device: str = "cpu") -> tuple[list[WeightedSource], list[WeightedSource]]:
+    """Sources for training and for validation.
+
+    Raises:
+        ValueError: if the configuration names no source at all.
+    """
+    training: list[WeightedSource] = []
+    validation: list[WeightedSource] = []
+    size, geometry = config.size, config.geometry
+    for sequence in config.sequences:
+        frames = _range(sequence.frames)
+        source = SequencePairs(sequence.folder, geometry, size, frames, sequence.gaps)
+        training.append(WeightedSource(f"sequence {sequence.folder}", source, sequence.share))
+        if sequence.validation_frames:
+            held = SequencePairs(sequence.folder, geometry, size, _range(sequence.validation_frames), sequence.gaps)
+            validation.append(WeightedSource(f"sequence {sequence.folder}", held, 1.0))
+    textures = None
+    if config.pictures:
+        pictures = load_pictures(config.pictures, config.max_picture_side, size)
+        held_back = pictures[HELD_BACK - 1 :: HELD_BACK] or pictures
+        textures = [picture for n, picture in enumerate(pictures) if n % HELD_BACK != HELD_BACK - 1]
+        if config.picture_share > 0:
+            training.append(WeightedSource("pictures", PicturePairs(textures, geometry, size), config.picture_share))
+            validation.append(WeightedSource("pictures", PicturePairs(held_back, geometry, size), 1.0))
+    if config.render_share > 0:
+        settings = RenderSettings(size=size, roll_degrees=geometry.rotation, device=device)
+        rendered = RenderedPairs(RenderedScenes(settings, textures))
+        training.append(WeightedSource("renders", rendered, config.render_share))
+        if not validation:
+            validation.append(WeightedSource("renders", rendered, 1.0))
+    if not training:
+        raise ValueError("data: no source of pairs; name sequences or pictures, or give render_share above 0")
+    return training, validation or training
+
+
+def _range(frames: Sequence[int]) -> tuple[int, int] | None:
+    return (frames[0], frames[1]) if frames else None
+
+
+class PairLoader:
+    """Batches of pairs, each of one source, prepared in the background.
+
+    Args:
+        sources: what to draw from.
+        photometric: change of light, drawn after the geometry.
+        batch: pairs in a batch.
+        seed: with the step and the index in the batch it decides every sample.
+    """
+
+    def __init__(
+        self, sources: Sequence[WeightedSource], photometric: PhotometricConfig, batch: int, seed: int
+    ) -> None:
+        self.sources = list(sources)
+        self.photometric = photometric
+        self.batch = batch
+        self.seed = seed
+        self._shares = torch.tensor([source.share for source in sources], dtype=torch.float64)
+
+    def load(self, step: int) -> Pair:
+        """The batch of a step."""
+        chooser = sample_generator(self.seed, step, 0)
+        source = self.sources[int(torch.multinomial(self._shares, 1, generator=chooser))].source
+        pairs = []
+        for index in range(self.batch):
+            generator = sample_generator(self.seed, step, index + 1)
+            pairs.append(augment_light(source.sample(generator), self.photometric, generator))
+        return concatenate_pairs(pairs)
+
+    def iterate(self, start: int, stop: int, lookahead: int = 2, workers: int = 1) -> Iterator[tuple[int, Pair]]:
+        """Batches of the steps from `start` to before `stop`, in order, `lookahead` of them prepared beforehand."""
+        # Each worker computes on one thread, so that preparing a batch leaves the other cores to the training step.
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            waiting: list[tuple[int, Future[Pair]]] = []
+            coming = iter(range(start, stop))
+            try:
+                while True:
+                    while len(waiting) <= lookahead and (step := next(coming, None)) is not None:
+                        waiting.append((step, pool.submit(self.load, step)))
+                    if not waiting:
+                        return
+                    step, future = waiting.pop(0)
+                    yield step, future.result()
+            finally:
+                for _, future in waiting:
+                    future.cancel()
+
+
+def sample_generator(seed: int, step: int, index: int) -> torch.Generator:
+    """The generator of one sample: distinct for every (seed, step, index)."""
+    mixed = 0
+    for value in (seed, step, index):
+        # Multiply-and-add over 63 bits with the constants of Knuth's MMIX generator.
+        mixed = (mixed * 6364136223846793005 + value + 1442695040888963407) & 0x7FFFFFFFFFFFFFFF
+    # PyTorch's generator heeds the low 32 bits alone, in which steps 2^32 apart would be the same.
+    return torch.Generator().manual_seed((mixed ^ (mixed >> 31)) & 0xFFFFFFFF)
+
+
+def describe_sources(sources: Sequence[WeightedSource]) -> list[str]:
+    """A line a source: its name, the share of steps, the number of pairs or pictures where it is known."""
+    total = sum(source.share for source in sources)
+    lines = []
+    for source in sources:
+        size = f", {len(source.source)} pairs or pictures" if hasattr(source.source, "__len__") else ""  # type: ignore[arg-type]
+        lines.append(f"{source.name}: {source.share / total:.0%} of steps{size}")
+    return lines

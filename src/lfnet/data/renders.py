@@ -1,0 +1,249 @@
+"""Training pairs drawn by analytic ray casting, with exact depth, pose and intrinsics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+
+from lfnet.data.pair import Pair, View
+from lfnet.data.render_casting import MAX_SURFACES, Hits, SceneViews, gather
+from lfnet.data.render_objects import draw_scene
+from lfnet.data.render_scenes import (
+    SCENE_KINDS,
+    Cameras,
+    Draw,
+    Lights,
+    Scene,
+    draw_cameras,
+    draw_layout,
+    draw_lights,
+    to_device,
+)
+from lfnet.data.textures import TextureAtlas, procedural_textures
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_SHININESS = 24
+_KNEE = 0.75
+
+
+@dataclass(frozen=True)
+class RenderSettings:
+    """How rendered scenes look."""
+
+    size: int = 192
+    """Side of the square pictures in pixels."""
+    kinds: tuple[str, ...] = tuple(SCENE_KINDS)
+    """Kinds of scenes to draw from, each equally often."""
+    boxes: tuple[int, int] = (6, 14)
+    """Least and largest number of boxes."""
+    cards: tuple[int, int] = (4, 12)
+    """Least and largest number of flat cards, on the wall or floating."""
+    field_of_view_degrees: tuple[float, float] = (40.0, 75.0)
+    """Range of the first view's field of view."""
+    baseline_degrees: tuple[float, float] = (0.0, 40.0)
+    """Range of the angle between the cameras, as seen from the target."""
+    zoom_max: float = 1.5
+    """Largest ratio of the target's size in the two views, from distance and focal length together."""
+    roll_degrees: float = 30.0
+    """Largest turn of each camera about its axis, either way."""
+    lighting_change: float = 1.0
+    """How far the light of view b may depart from that of view a: 0 the same, 1 another light altogether."""
+    exposure_change: float = 0.4
+    """Largest relative difference of exposure between the views."""
+    vignetting: float = 0.3
+    """Largest share of light lost in the corners of a picture."""
+    gloss: float = 0.35
+    """Strength of the strongest highlights; 0 is matt, so that a point looks alike from everywhere."""
+    photograph_share: float = 0.75
+    """Share of surfaces textured by photographs, where there are any."""
+    procedural_textures: int = 48
+    """Number of procedural textures."""
+    max_photographs: int = 512
+    """Photographs that are kept; of more, evenly spaced ones are."""
+    texture_size: int = 512
+    """Side of the textures in texels, a power of two; one takes 1.33 bytes a texel."""
+    texture_seed: int = 0
+    """Seed of the procedural textures."""
+    antialias: bool = True
+    """Whether colours are averaged over pixel centres and corners; depth is always that of the centre."""
+    device: str = "cpu"
+    """Where pictures are drawn."""
+
+    def __post_init__(self) -> None:
+        unknown = [kind for kind in self.kinds if kind not in SCENE_KINDS]
+        if unknown or not self.kinds:
+            raise ValueError(f"kinds must be some of {tuple(SCENE_KINDS)}, not {self.kinds}")
+        for name in ("boxes", "cards", "field_of_view_degrees", "baseline_degrees"):
+            low, high = getattr(self, name)
+            if not 0 <= low <= high:
+                raise ValueError(
+                    f"{name} must be a range from a low to a high value, both at least 0, not {low, high}"
+                )
+        if self.boxes[1] < 1 or self.cards[1] < 1:
+            raise ValueError(
+                f"boxes and cards must allow at least one each, not {self.boxes} and {self.cards}"
+            )
+        seen = 6 + 3 * self.boxes[1] + self.cards[1]
+        if seen > MAX_SURFACES:
+            raise ValueError(f"6 + 3 boxes + cards must be at most {MAX_SURFACES} surfaces, not {seen}")
+        if self.size < 2:
+            raise ValueError(f"size must be at least 2 pixels, not {self.size}")
+        if not 0 < self.field_of_view_degrees[0] <= self.field_of_view_degrees[1] < 150:
+            raise ValueError(
+                f"field_of_view_degrees must be within 0 and 150, not {self.field_of_view_degrees}"
+            )
+        if self.zoom_max < 1.0:
+            raise ValueError(f"zoom_max is a ratio of at least 1, not {self.zoom_max}")
+
+
+class RenderedScenes:
+    """A source of pairs of views of random scenes, each a pure function of the generator's state."""
+
+    def __init__(self, settings: RenderSettings, textures: Sequence[np.ndarray] | None = None) -> None:
+        """Prepare the textures.
+
+        Args:
+            settings: how scenes look.
+            textures: grey uint8 photographs (H, W) of any size; None or none for procedural textures only.
+        """
+        photographs = list(textures or [])
+        if len(photographs) > settings.max_photographs:
+            chosen = np.linspace(0, len(photographs) - 1, settings.max_photographs).round().astype(int)
+            photographs = [photographs[index] for index in chosen]
+        patterns = procedural_textures(
+            settings.procedural_textures, settings.texture_size, settings.texture_seed
+        )
+        self.settings = settings
+        self._photographs = len(photographs)
+        self._patterns = len(patterns)
+        self._device = torch.device(settings.device)
+        self._atlas = TextureAtlas(photographs + patterns, settings.texture_size, self._device)
+
+    @torch.no_grad()
+    def sample(self, generator: torch.Generator, batch: int = 1) -> Pair:
+        """Draw a batch of new scenes, each seen by two cameras.
+
+        Args:
+            generator: its state decides everything; on the CPU, or on the settings' device.
+            batch: number of pairs.
+
+        Returns:
+            The pairs, with depth everywhere, on the settings' device.
+        """
+        draw = Draw(generator, batch)
+        layout = draw_layout(self.settings, draw)
+        cameras, centres = draw_cameras(self.settings, layout, draw)
+        scene = draw_scene(self.settings, layout, centres, self._photographs, self._patterns, draw)
+        lights = draw_lights(self.settings, layout, centres, draw)
+        device = self._device
+        return self._render(to_device(scene, device), to_device(cameras, device), to_device(lights, device))
+
+    def _render(self, scene: Scene, cameras: Cameras, lights: Lights) -> Pair:
+        size = self.settings.size
+        views = SceneViews.of(scene, cameras, size)
+        centres = torch.arange(size, dtype=torch.float32, device=self._device)
+        hits = views.cast(centres)
+        colour = self._shade(views, hits, lights).unflatten(-1, (size, size))
+        if self.settings.antialias:
+            corners = torch.arange(size + 1, dtype=torch.float32, device=self._device) - 0.5
+            around = self._shade(views, views.cast(corners), lights).unflatten(-1, (size + 1, size + 1))
+            around = around[:, 1:] + around[:, :-1]
+            colour = 0.5 * colour + 0.125 * (around[..., 1:] + around[..., :-1])
+        image = _expose(colour.unflatten(0, (-1, 2)), lights)
+        depth = hits.depth.reshape(image.shape)
+        a, b = (
+            View(
+                image=image[:, index : index + 1].contiguous(),
+                valid=torch.ones_like(image[:, :1], dtype=torch.bool),
+                depth=depth[:, index : index + 1].contiguous(),
+                intrinsics=cameras.intrinsics[:, index].contiguous(),
+                camera_from_world=cameras.camera_from_world[:, index].contiguous(),
+            )
+            for index in range(2)
+        )
+        return Pair(a, b)
+
+    def _shade(self, views: SceneViews, hits: Hits, lights: Lights) -> Tensor:
+        """Light that reaches the camera (V, N): ambient, sun and lamp by Lambert, the lamp's highlight."""
+        ambient, sun_strength = lights.ambient.flatten()[:, None], lights.sun.flatten()[:, None]
+        material = _Material.of(views.scene, hits.surface)
+        x, y, z = hits.point.unbind(1)
+        s = torch.addcmul(material.offset[0], material.axes[0], x).addcmul_(material.axes[1], y)
+        t = torch.addcmul(material.offset[1], material.axes[3], x).addcmul_(material.axes[4], y)
+        s.addcmul_(material.axes[2], z)
+        t.addcmul_(material.axes[5], z)
+        reach = _length(hits.direction)
+        facing = (hits.normal * hits.direction).sum(1) / reach
+        # Root of the mean square of the two widths of the pixel on the surface, in texels.
+        texels = material.density * (self._atlas.size * views.pixel_width[:, None]) * hits.depth * reach
+        footprint = texels * (0.5 + 0.5 / facing.square().clamp_(min=1e-4)).sqrt_()
+        if self.settings.antialias:
+            # Centres and corners together lie closer by the root of two.
+            footprint *= 0.5**0.5
+        albedo = (
+            self._atlas.sample(material.texture.long(), s, t, footprint)
+            .mul_(material.contrast)
+            .add_(material.dark)
+        )
+
+        sun = torch.einsum("vcn,vc->vn", hits.normal, lights.sun_direction.flatten(0, 1)).clamp_(min=0.0)
+        to_lamp = lights.lamp_place.flatten(0, 1)[..., None] - hits.point
+        lamp_distance = _length(to_lamp)
+        to_lamp /= lamp_distance[:, None]
+        fall_off = lights.lamp.flatten()[:, None] / (
+            0.5 + 0.5 * (lamp_distance / views.scale[:, None]).square()
+        )
+        lamp = (hits.normal * to_lamp).sum(1).clamp_(min=0.0) * fall_off
+        radiance = albedo.mul_(lamp.add_(ambient).add_(sun * sun_strength))
+        if self.settings.gloss > 0:
+            halfway = to_lamp.sub_(hits.direction / reach[:, None])
+            cosine = (hits.normal * halfway).sum(1).clamp_(min=0.0) / _length(halfway).clamp_(min=1e-6)
+            radiance.addcmul_(material.gloss * fall_off, cosine.pow_(_SHININESS))
+        return radiance
+
+
+class _Material(NamedTuple):
+    """How the surface at every pixel looks: fields of the scene, gathered (V, N)."""
+
+    axes: Tensor
+    offset: Tensor
+    density: Tensor
+    texture: Tensor
+    dark: Tensor
+    contrast: Tensor
+    gloss: Tensor
+
+    @classmethod
+    def of(cls, scene: Scene, surface: Tensor) -> _Material:
+        axes = scene.texture_axes.flatten(2)
+        density = scene.texture_axes[..., 0, :].norm(dim=-1)
+        single = torch.stack((density, scene.texture.float(), scene.dark, scene.contrast, scene.gloss), -1)
+        table = torch.cat((axes, scene.texture_offset, single), -1).flatten(0, 1).t().contiguous()
+        values = gather(table, surface)
+        return cls(values[:6], values[6:8], *values[8:])
+
+
+def _length(vectors: Tensor) -> Tensor:
+    """Of vectors along dimension 1; ten times as fast as `norm` there."""
+    return vectors.square().sum(1).sqrt_()
+
+
+def _expose(radiance: Tensor, lights: Lights) -> Tensor:
+    """Pictures (B, 2, H, W) in [0, 1]: exposed for the first view's mean, darker towards the corners."""
+    size = radiance.shape[-1]
+    away = torch.linspace(-1.0, 1.0, size, device=radiance.device).square()
+    corner = 0.5 * (away[:, None] + away)
+    radiance = radiance * (1.0 - lights.vignetting[..., None, None] * corner)
+    # The mean of roots keeps small bright places from darkening all else.
+    mean = radiance.clamp(min=0.0).sqrt().mean((-1, -2)).square().clamp(min=1e-6)
+    reference = torch.stack((mean[:, 0], mean[:, 0].lerp(mean[:, 1], lights.metering)), -1)
+    radiance = radiance * (lights.exposure / reference)[..., None, None]
+    # Above the knee, a shoulder takes the place of hard clipping.
+    excess = (radiance - _KNEE).clamp_(min=0.0)
+    return radiance.clamp_(max=_KNEE) + (1.0 - _KNEE) * (1.0 - (excess / (_KNEE - 1.0)).exp_())

@@ -1,0 +1,1 @@
+"""Measuring features against known geometry: metrics, baselines, protocols, results."""

@@ -1,0 +1,182 @@
+"""Matching from files: two pictures, or the pairs of a list on a features file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lfnet.features import Features, Matches
+from lfnet.images import MAX_PIXELS, read_image, shrink
+from lfnet.integrations import hloc
+from lfnet.integrations.atomic import replacing_hdf5
+from lfnet.matching import Geometry, mutual_nearest_neighbours, verify
+from lfnet.models.config import ExtractionSettings
+
+if TYPE_CHECKING:
+    from lfnet.models.lfnet import LFNet
+
+_FEATURES_KEPT = 32
+"""Pictures whose features stay in memory between pairs: 33 MB at 1024 keypoints."""
+
+
+@dataclass(frozen=True)
+class MatchSettings:
+    """How matches are made and checked."""
+
+    ratio: float | None = None
+    """Lowe's ratio test; None, as the authors of LF-Net advise, leaves it out."""
+    max_distance: float | None = None
+    """Largest distance of descriptors; None: no limit."""
+    geometry: Geometry | None = None
+    """Keep only the matches that one geometry explains; None: all mutual nearest neighbours."""
+    threshold: float = 3.0
+    """Largest error of an inlier of that geometry, in pixels."""
+    intrinsics: tuple[float, float, float, float] | None = None
+    """fx, fy, cx, cy of both cameras in pixels, for "essential"."""
+
+
+@dataclass(frozen=True)
+class PictureMatch:
+    """Two pictures and what connects them."""
+
+    image_a: NDArray[np.uint8]
+    """(H, W, 3) RGB, upright."""
+    image_b: NDArray[np.uint8]
+    """(H, W, 3) RGB, upright."""
+    features_a: Features
+    """In pixels of image_a."""
+    features_b: Features
+    """In pixels of image_b."""
+    mutual: Matches
+    """All mutual nearest neighbours."""
+    matches: Matches
+    """Those that the geometry explains, or all where none was asked for."""
+    model: NDArray[np.float64] | None
+    """The 3x3 matrix of the geometry, where one was asked for and found."""
+
+
+def match_features(
+    features_a: Features, features_b: Features, settings: MatchSettings
+) -> tuple[Matches, Matches, NDArray[np.float64] | None]:
+    """Match the features of two pictures, and verify the matches where asked to.
+
+    Args:
+        features_a: of picture a.
+        features_b: of picture b.
+        settings: how.
+
+    Returns:
+        All mutual matches, those kept, and the model of the geometry or None.
+
+    Raises:
+        ValueError: as `mutual_nearest_neighbours` and `verify`.
+    """
+    mutual = mutual_nearest_neighbours(
+        features_a, features_b, ratio=settings.ratio, max_distance=settings.max_distance
+    )
+    if settings.geometry is None:
+        return mutual, mutual, None
+    kept, model = verify(
+        features_a,
+        features_b,
+        mutual,
+        settings.geometry,
+        intrinsics_a=_camera_matrix(settings.intrinsics),
+        threshold=settings.threshold,
+    )
+    return mutual, kept, model
+
+
+def match_pictures(
+    model: LFNet,
+    path_a: str | Path,
+    path_b: str | Path,
+    extraction: ExtractionSettings,
+    settings: MatchSettings,
+    *,
+    resize: int | None = 1600,
+    max_pixels: int = MAX_PIXELS,
+) -> PictureMatch:
+    """Extract and match two pictures, each turned upright as its EXIF orientation says.
+
+    Args:
+        model: the network.
+        path_a: first picture.
+        path_b: second picture.
+        extraction: how to extract.
+        settings: how to match.
+        resize: long side that larger pictures are worked at; None: as they are.
+        max_pixels: largest picture decoded.
+
+    Returns:
+        Pictures, features in their pixels, and matches.
+
+    Raises:
+        ImageError: a picture can't be read.
+        ValueError: as `match_features`.
+    """
+    images = [read_image(path, max_pixels=max_pixels, exif_rotate=True) for path in (path_a, path_b)]
+    features = [
+        model.extract([shrink(image, resize)], None, extraction)[0].resized((image.shape[1], image.shape[0]))
+        for image in images
+    ]
+    mutual, matches, geometry = match_features(features[0], features[1], settings)
+    return PictureMatch(images[0], images[1], features[0], features[1], mutual, matches, geometry)
+
+
+def match_feature_file(
+    features: str | Path,
+    pairs: list[tuple[str, str]],
+    output: str | Path,
+    settings: MatchSettings,
+    *,
+    progress: Callable[[int], object] | None = None,
+) -> int:
+    """Match the pairs of a list into a file in hloc's layout, which is written whole or not at all.
+
+    Args:
+        features: features file.
+        pairs: names of pictures in it.
+        output: matches file.
+        settings: how to match.
+        progress: called with 1 after each pair.
+
+    Returns:
+        Number of matches of all pairs together.
+
+    Raises:
+        FeatureFileError: the features can't be read, or a picture of a pair isn't among them.
+        OSError: the output can't be written.
+        ValueError: as `match_features`.
+    """
+    total = 0
+    with hloc.open_file(features) as source:
+        missing = sorted({name for pair in pairs for name in pair if name not in source})
+        if missing:
+            some = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+            raise hloc.FeatureFileError(
+                f"{features}: {len(missing)} pictures of the list are not in it: {some}"
+            )
+        read = lru_cache(_FEATURES_KEPT)(lambda name: hloc.read_features(source, name))
+        with replacing_hdf5(output) as (target, beneath):
+            for name_a, name_b in pairs:
+                _, matches, _ = match_features(read(name_a), read(name_b), settings)
+                hloc.write_matches(target, name_a, name_b, matches, len(read(name_a)))
+                beneath.check()
+                total += len(matches)
+                if progress is not None:
+                    progress(1)
+    return total
+
+
+def _camera_matrix(intrinsics: tuple[float, float, float, float] | None) -> NDArray[np.float64] | None:
+    if intrinsics is None:
+        return None
+    fx, fy, cx, cy = intrinsics
+    return np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])

@@ -1,0 +1,1 @@
+"""Cameras, transforms, sampling and the warp between two views."""

@@ -1,0 +1,253 @@
+"""hloc's HDF5 files: a group of arrays for each picture, and one for each pair.
+
+A features file holds, under the picture's name (subfolders kept, as groups in groups):
+
+    keypoints (N, 2), descriptors (D, N), scores (N,), image_size (2,)       hloc's own
+    scales (N,), orientations (N,)                                           added by this package
+
+Keypoints are in pixels of the raw frame, that is, of the picture as stored with its EXIF orientation **not**
+applied, and the centre of the top-left pixel is (0, 0): hloc adds COLMAP's half pixel itself when it imports
+them. A matches file holds, under `names_to_pair(a, b)`: matches0 (Na,), the index in b or -1, and
+matching_scores0 (Na,).
+
+Source: github.com/cvg/Hierarchical-Localization, hloc/extract_features.py, match_features.py and utils/io.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from lfnet.features import Features, Matches
+
+FRAME = "raw"
+"""Value of the file's attribute `frame`: the picture as stored, its EXIF orientation not applied."""
+
+
+class FeatureFileError(ValueError):
+    """An HDF5 file that can't be used: the message is one line with the file, the cause and the remedy."""
+
+
+@contextmanager
+def open_file(path: str | Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading.
+
+    Args:
+        path: features or matches.
+
+    Yields:
+        The open file.
+
+    Raises:
+        FeatureFileError: the file is missing or is no HDF5.
+    """
+    if not Path(path).is_file():
+        raise FeatureFileError(f"{path}: no such file; make it with 'lfnet extract' first, or check the path")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise FeatureFileError(f"{path}: not an HDF5 file, or damaged; make it again") from error
+    with file:
+        yield file
+
+
+def describe_frame(file: h5py.File) -> None:
+    """Say in the file which frame and pixel convention its keypoints have.
+
+    Args:
+        file: features, open for writing.
+    """
+    file.attrs["frame"] = FRAME
+    file.attrs["frame_note"] = "pixels of the picture as stored: EXIF orientation not applied"
+    file.attrs["pixel_centre"] = 0.0
+    file.attrs["pixel_note"] = (
+        "the centre of the top-left pixel is (0, 0); COLMAP's is (0.5, 0.5), add a half"
+    )
+
+
+def write_features(
+    file: h5py.File, name: str, features: Features, *, half: bool = False, uncertainty: float = 1.0
+) -> None:
+    """Add the features of one picture.
+
+    Args:
+        file: open for writing.
+        name: of the picture, relative to the folder of pictures, with forward slashes.
+        features: in pixels of the raw picture.
+        half: store descriptors and scores in 16 bits; positions stay in 32, since 16 bits step by a whole
+            pixel beyond 1024.
+        uncertainty: of a position, in pixels, which hloc keeps beside the keypoints.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    floating = np.float16 if half else np.float32
+    descriptors = features.descriptors if features.is_binary else features.descriptors.astype(floating)
+    group = file.create_group(name)
+    group.create_dataset("keypoints", data=features.keypoints).attrs["uncertainty"] = uncertainty
+    group.create_dataset("descriptors", data=np.ascontiguousarray(descriptors.T))
+    group.create_dataset("scores", data=features.scores.astype(floating))
+    group.create_dataset("scales", data=features.scales)
+    group.create_dataset("orientations", data=features.orientations)
+    group.create_dataset("image_size", data=np.array(features.image_size, np.int64))
+
+
+def read_features(source: str | Path | h5py.File, name: str) -> Features:
+    """The features of one picture.
+
+    Args:
+        source: a features file, its path or open; those of hloc's other extractors do too, and get scale 1,
+            orientation 0 or score 0 where they have none.
+        name: of the picture in it.
+
+    Returns:
+        Features in pixels of the raw picture.
+
+    Raises:
+        FeatureFileError: the file can't be read, or has no such picture.
+    """
+    if not isinstance(source, h5py.File):
+        with open_file(source) as file:
+            return read_features(file, name)
+    group = source.get(name)
+    if not isinstance(group, h5py.Group) or not {"keypoints", "descriptors", "image_size"} <= group.keys():
+        raise FeatureFileError(
+            f"{source.filename}: no features of picture {name!r}; see 'lfnet info' for the names"
+        )
+    arrays = {key: np.asarray(value) for key, value in group.items()}
+    count = len(arrays["keypoints"])
+    width, height = arrays["image_size"]
+    return Features(
+        arrays["keypoints"],
+        arrays.get("scales", np.ones(count)),
+        arrays.get("orientations", np.zeros(count)),
+        arrays.get("scores", np.zeros(count)),
+        np.ascontiguousarray(arrays["descriptors"].T),
+        (int(width), int(height)),
+    )
+
+
+def list_names(file: h5py.File) -> list[str]:
+    """The names of all pictures (or pairs) in a file.
+
+    Args:
+        file: open features or matches.
+
+    Returns:
+        Names with their subfolders, in the file's order.
+    """
+    names: dict[str, None] = {}
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            names[name.rpartition("/")[0]] = None
+
+    file.visititems(visit)
+    return list(names)
+
+
+def names_to_pair(name_a: str, name_b: str) -> str:
+    """hloc's name for a pair: slashes within names become dashes, one slash stands between.
+
+    Args:
+        name_a: of the first picture.
+        name_b: of the second picture.
+
+    Returns:
+        The name of the group in a matches file.
+
+    Source: hloc/utils/parsers.py.
+    """
+    return f"{name_a.replace('/', '-')}/{name_b.replace('/', '-')}"
+
+
+def write_matches(file: h5py.File, name_a: str, name_b: str, matches: Matches, count_a: int) -> None:
+    """Add the matches of one pair.
+
+    Args:
+        file: open for writing.
+        name_a: of the first picture.
+        name_b: of the second picture.
+        matches: at most one for each feature of a.
+        count_a: number of features of a.
+
+    Raises:
+        FeatureFileError: another pair has the same name once slashes are dashes.
+    """
+    partner = np.full(count_a, -1, np.int32)
+    scores = np.zeros(count_a, np.float32)
+    partner[matches.indices[:, 0]] = matches.indices[:, 1]
+    scores[matches.indices[:, 0]] = matches.scores
+    pair = names_to_pair(name_a, name_b)
+    if pair in file:
+        raise FeatureFileError(
+            f"{pair}: two pairs have this name in hloc's layout; rename a picture or its folder"
+        )
+    group = file.create_group(pair)
+    group.create_dataset("matches0", data=partner)
+    group.create_dataset("matching_scores0", data=scores)
+
+
+def read_matches(source: str | Path | h5py.File, name_a: str, name_b: str) -> Matches:
+    """The matches of one pair, whichever way round the file has it.
+
+    Args:
+        source: a matches file, its path or open.
+        name_a: of the picture that the first column shall index.
+        name_b: of the other.
+
+    Returns:
+        Matches from a to b.
+
+    Raises:
+        FeatureFileError: the file can't be read, or has no such pair.
+    """
+    if not isinstance(source, h5py.File):
+        with open_file(source) as file:
+            return read_matches(file, name_a, name_b)
+    for pair, reverse in ((names_to_pair(name_a, name_b), False), (names_to_pair(name_b, name_a), True)):
+        if pair in source:
+            partner = np.asarray(source[f"{pair}/matches0"]).astype(np.int64)
+            index = np.flatnonzero(partner >= 0)
+            columns = [partner[index], index] if reverse else [index, partner[index]]
+            return Matches(np.stack(columns, axis=1), np.asarray(source[f"{pair}/matching_scores0"])[index])
+    raise FeatureFileError(
+        f"{source.filename}: no pair of {name_a!r} and {name_b!r}; check the list of pairs"
+    )
+
+
+def read_pairs(path: str | Path) -> list[tuple[str, str]]:
+    """A list of pairs as hloc writes it: two names on a line; the same pair turned round counts once.
+
+    Args:
+        path: text file; empty lines and lines that start with # are passed over.
+
+    Returns:
+        Pairs in the file's order.
+
+    Raises:
+        FeatureFileError: the file is missing, or a line doesn't hold two names.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FeatureFileError(
+            f"{path}: not a list of pairs ({getattr(error, 'strerror', 'no text')})"
+        ) from error
+    pairs: dict[tuple[str, str], None] = {}
+    for number, line in enumerate(lines, start=1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if len(words) != 2:
+            raise FeatureFileError(
+                f"{path}: line {number} has {len(words)} words, expected two names of pictures"
+            )
+        if (words[1], words[0]) not in pairs:
+            pairs[words[0], words[1]] = None
+    return list(pairs)

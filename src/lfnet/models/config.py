@@ -1,0 +1,225 @@
+"""Settings of the network; every default is the paper's, every other value a named departure from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+class ConfigError(ValueError):
+    """A configuration that does not fit: an unknown key, a wrong type, or values that contradict each other."""
+
+
+@dataclass(frozen=True)
+class DetectorConfig:
+    """The fully convolutional feature extractor (paper section 3.1)."""
+
+    channels: int = 16
+    """Channels of every feature map (paper: 16)."""
+    kernel_size: int = 5
+    """Side of every convolution, odd (paper: 5; lean: 3)."""
+    blocks: int = 3
+    """Residual blocks of two convolutions each (paper: 3)."""
+    stride: int = 1
+    """Stride of the first convolution (paper: 1). With 2, features live at half resolution."""
+    derivatives: bool = False
+    """Feed first and second derivatives and their products beside the grey picture (paper: no)."""
+    leaky_slope: float = 0.2
+    """Negative slope of the leaky ReLU."""
+
+    def __post_init__(self) -> None:
+        if self.kernel_size % 2 == 0:
+            raise ConfigError(f"detector.kernel_size: expected an odd number, got {self.kernel_size}")
+        if self.stride not in (1, 2):
+            raise ConfigError(f"detector.stride: expected 1 or 2, got {self.stride}")
+
+
+@dataclass(frozen=True)
+class ScaleSpaceConfig:
+    """Score maps over scales and their non-maximum suppression (paper section 3.1)."""
+
+    scales: int = 5
+    """Number of scales N, spaced evenly in log (paper: 5)."""
+    reach: float = math.sqrt(2.0)
+    """R: scales run from 1/R to R (paper: sqrt 2)."""
+    kernel_size: int = 5
+    """Side of each scale's own convolution (paper: 5)."""
+    window: int = 15
+    """Side in pixels of the window of the softmax in scale space, odd (paper: 15)."""
+    window_strength: float = 3.0
+    """Strength of the softmax over window and scales."""
+    scale_strength: float = 100.0
+    """Strength of the softmax over scales that merges the maps into one."""
+
+    def __post_init__(self) -> None:
+        if self.window % 2 == 0:
+            raise ConfigError(f"scale_space.window: expected an odd number of pixels, got {self.window}")
+        if self.reach < 1:
+            raise ConfigError(f"scale_space.reach: expected at least 1, got {self.reach}")
+        if self.scales < 1:
+            raise ConfigError(f"scale_space.scales: expected at least 1, got {self.scales}")
+
+    def values(self) -> list[float]:
+        """The scales, from fine to coarse."""
+        if self.scales == 1:
+            return [1.0]
+        return [self.reach ** (2 * index / (self.scales - 1) - 1) for index in range(self.scales)]
+
+
+@dataclass(frozen=True)
+class OrientationConfig:
+    """The orientation of every pixel (paper section 3.1)."""
+
+    mode: Literal["head", "gradient"] = "head"
+    """"head" regresses (cos, sin) by a convolution, as the paper does; "gradient" sums image gradients, weighted by a
+    learned map, over a Gaussian window, and so turns with the picture by construction."""
+    window_sigma: float = 5.0
+    """Deviation in pixels of the Gaussian window of "gradient"."""
+    compression: float = 1.0
+    """Exponent of the gradient magnitude in "gradient": 1 keeps it, 0 counts every direction alike."""
+
+
+@dataclass(frozen=True)
+class KeypointConfig:
+    """From score map to keypoints (paper section 3.1)."""
+
+    nms_size: int = 5
+    """Side in pixels of the window in which a keypoint must be the strict maximum."""
+    border: int = 8
+    """Pixels along each edge without keypoints."""
+    subpixel: int = 5
+    """Side in pixels of the soft-argmax that refines a place; 1 leaves keypoints on the pixel grid."""
+    subpixel_strength: float = 10.0
+    """Strength of that softmax. Scores lie in [0, 1], so it bounds the gradient that passes through; dividing by the
+    height of the peak instead would multiply L_pair's gradient by it while peaks are still low."""
+    subpixel_gradient: bool = True
+    """Let L_pair move keypoints through the soft-argmax (paper). False trains scale and orientation alone by it."""
+
+
+@dataclass(frozen=True)
+class PatchConfig:
+    """The spatial transformer (paper section 3.1)."""
+
+    size: int = 32
+    """Side of a patch in samples."""
+    extent: float = 32.0
+    """Side of a patch in pixels of the picture at scale 1 (paper: 32)."""
+
+
+@dataclass(frozen=True)
+class DescriptorConfig:
+    """The descriptor network (paper section 3.1)."""
+
+    channels: tuple[int, int, int] = (64, 128, 256)
+    """Channels of the three convolutions with stride 2."""
+    hidden: int = 512
+    """Width of the fully connected layer."""
+    dimension: int = 256
+    """Length of a descriptor."""
+    normalize_patches: bool = False
+    """Give each patch zero mean and unit deviation first (paper: no)."""
+
+
+@dataclass(frozen=True)
+class LFNetConfig:
+    """The whole network."""
+
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
+    scale_space: ScaleSpaceConfig = field(default_factory=ScaleSpaceConfig)
+    orientation: OrientationConfig = field(default_factory=OrientationConfig)
+    keypoints: KeypointConfig = field(default_factory=KeypointConfig)
+    patches: PatchConfig = field(default_factory=PatchConfig)
+    descriptor: DescriptorConfig = field(default_factory=DescriptorConfig)
+    norm_momentum: float = 0.02
+    """How far a training step moves the running statistics of batch norm. A step on a CPU sees a single pair, so the
+    statistics that extraction uses must average over many steps."""
+    octaves: tuple[float, ...] = (1.0,)
+    """Sizes relative to the picture at which extraction looks for keypoints (paper: only 1)."""
+    octave_preference: float = 0.0
+    """Scores found at an octave are multiplied by (smallest octave / octave) to this power. Above 0, coarse keypoints
+    are preferred: they are fewer by area, but survive a zoom, which takes the finest octave away."""
+
+    def __post_init__(self) -> None:
+        if not self.octaves or any(not 0 < octave <= 4 for octave in self.octaves):
+            raise ConfigError(f"octaves: expected factors in (0, 4], at least one, got {self.octaves}")
+
+
+@dataclass(frozen=True)
+class ExtractionSettings:
+    """What to extract from a picture."""
+
+    max_keypoints: int = 1024
+    """Keep at most this many keypoints, best score first."""
+    min_score: float = 0.0
+    """Leave out keypoints with a lower score, in [0, 1]."""
+    octaves: tuple[float, ...] | None = None
+    """Sizes relative to the picture at which to look; None takes the model's own."""
+    upright: bool = False
+    """Set every orientation to 0, for pictures that are known to be level."""
+    single_scale: bool = False
+    """Set every scale to 1 (times the octave), for pictures taken from like distances."""
+    border: int | None = None
+    """Pixels along each edge, and around masked pixels, without keypoints; None takes the model's own."""
+
+
+def require_at_least(config: Any, path: str, least: dict[str, float]) -> None:
+    """Check that settings are not smaller than they may be.
+
+    Raises:
+        ConfigError: naming the first setting that is, as `path.name`.
+    """
+    for name, bound in least.items():
+        value = getattr(config, name)
+        if not value >= bound:
+            raise ConfigError(f"{path}.{name}: expected at least {bound:g}, got {value}")
+
+
+def config_to_dict(config: Any) -> dict[str, Any]:
+    """Plain nested dictionary of a configuration, ready for JSON."""
+    return dataclasses.asdict(config)
+
+
+def config_from_dict(kind: type, values: dict[str, Any], path: str = "") -> Any:
+    """Build a configuration from a nested dictionary; the inverse of `config_to_dict`.
+
+    Raises:
+        ConfigError: on an unknown key (with the known ones) or a value of another type.
+    """
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path or kind.__name__}: expected a table of settings, got {values!r}")
+    hints = typing.get_type_hints(kind)
+    known = {entry.name for entry in dataclasses.fields(kind)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ConfigError(f"unknown setting {path}{unknown[0]!s}; {kind.__name__} has {', '.join(sorted(known))}")
+    return kind(**{name: _convert(hints[name], value, f"{path}{name}") for name, value in values.items()})
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return config_from_dict(typing.cast(type, hint), value, f"{path}.")
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        options = [option for option in arguments if option is not type(None)]
+        return _convert(options[0], value, path)
+    if origin is Literal:
+        if value not in arguments:
+            raise ConfigError(f"{path}: expected one of {', '.join(map(repr, arguments))}, got {value!r}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{path}: expected a list, got {value!r}")
+        if arguments[-1] is not Ellipsis and len(value) != len(arguments):
+            raise ConfigError(f"{path}: expected {len(arguments)} values, got {len(value)}")
+        return tuple(_convert(arguments[0], item, path) for item in value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ConfigError(f"{path}: expected {hint.__name__}, got {value!r}")
+    return value

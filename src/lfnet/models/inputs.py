@@ -1,0 +1,87 @@
+"""Pictures as the network wants them: grey, normalised, resized to an octave."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lfnet.images import GREY_WEIGHTS
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
+BLANK = 1e-3
+"""Deviation of grey values, in [0, 1], below which a picture counts as blank: a quarter of a level of 255."""
+
+
+def normalize_pictures(
+    images: Float[Tensor, "B 1 H W"], valid: Bool[Tensor, "B 1 H W"]
+) -> Float[Tensor, "B 1 H W"]:
+    """Zero mean and unit deviation of each picture over its valid pixels, and 0 elsewhere; a blank one stays near 0."""
+    weight = valid.to(images)
+    count = weight.sum((-2, -1), keepdim=True).clamp_min(1)
+    mean = (images * weight).sum((-2, -1), keepdim=True) / count
+    centred = (images - mean) * weight
+    deviation = (centred.square().sum((-2, -1), keepdim=True) / count).sqrt()
+    return centred / deviation.clamp_min(BLANK)
+
+
+def is_blank(normalized: Float[Tensor, "B 1 H W"], valid: Bool[Tensor, "B 1 H W"]) -> Bool[Tensor, "B"]:
+    """Which of the pictures that `normalize_pictures` made show nothing: they did not reach unit deviation."""
+    energy = normalized.square().sum((1, 2, 3)) / valid.sum((1, 2, 3)).clamp_min(1)
+    return energy < 0.9
+
+
+def picture_tensor(
+    image: Tensor | np.ndarray, mask: Tensor | np.ndarray | None
+) -> tuple[Float[Tensor, "1 H W"], Bool[Tensor, "1 H W"]]:
+    """Grey float picture in [0, 1] and its mask from what a user has.
+
+    Raises:
+        ValueError: on another shape or type, on NaN or infinity, on a mask of another size.
+    """
+    if isinstance(image, np.ndarray):
+        if image.ndim == 3 and image.shape[-1] in (1, 3):
+            image = np.moveaxis(image, -1, 0)
+        image = torch.from_numpy(np.ascontiguousarray(image))
+    if image.ndim == 2:
+        image = image[None]
+    if image.ndim != 3 or image.shape[0] not in (1, 3) or 0 in image.shape:
+        raise ValueError(f"image: expected (H, W), (H, W, 3) or (1 or 3, H, W), got shape {tuple(image.shape)}")
+    if image.dtype == torch.uint8:
+        grey = image.float() / 255
+    elif image.dtype == torch.uint16:
+        grey = image.float() / 65535
+    elif image.is_floating_point():
+        grey = image.float()
+    else:
+        raise ValueError(f"image: expected uint8, uint16 or floats in [0, 1], got {image.dtype}")
+    if not bool(torch.isfinite(grey).all()):
+        raise ValueError("image: has NaN or infinite values; replace them, and hide those pixels with mask=")
+    if grey.shape[0] == 3:
+        grey = (grey * grey.new_tensor(GREY_WEIGHTS).view(3, 1, 1)).sum(0, keepdim=True)
+    if mask is None:
+        return grey, torch.ones_like(grey, dtype=torch.bool)
+    usable = torch.as_tensor(np.asarray(mask) if not isinstance(mask, Tensor) else mask)
+    usable = (usable.reshape(usable.shape[-2:])[None] != 0).to(grey.device)
+    if usable.shape != grey.shape:
+        wanted, got = tuple(grey.shape[1:]), tuple(usable.shape[1:])
+        raise ValueError(f"mask: expected the size of its picture {wanted}, got {got}")
+    return grey, usable
+
+
+def resize_to_octave(
+    images: Float[Tensor, "B 1 H W"], valid: Bool[Tensor, "B 1 H W"], octave: float
+) -> tuple[Tensor, Tensor, tuple[float, float]]:
+    """Pictures and masks at `octave` times their size, antialiased, and the exact ratio (x, y) of the sizes."""
+    height, width = images.shape[-2:]
+    size = (max(1, round(height * octave)), max(1, round(width * octave)))
+    if size == (height, width):
+        return images, valid, (1.0, 1.0)
+    small = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=octave < 1)
+    cover = F.interpolate(valid.float(), size, mode="bilinear", align_corners=False, antialias=octave < 1)
+    return small, cover > 0.999, (size[1] / width, size[0] / height)

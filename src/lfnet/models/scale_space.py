@@ -1,0 +1,89 @@
+"""Score maps over scales, their differentiable non-maximum suppression, and the merge into one map.
+
+Source: LF-Net section 3.1.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lfnet.models.config import ScaleSpaceConfig
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
+
+class ScaleSpace(nn.Module):
+    """One score map per scale, made to compete, merged into a score map and a scale map."""
+
+    def __init__(self, channels: int, config: ScaleSpaceConfig) -> None:
+        super().__init__()
+        self.config = config
+        size = config.kernel_size
+        self.score_convs = nn.ModuleList(nn.Conv2d(channels, 1, size, padding=size // 2) for _ in config.values())
+
+    def forward(
+        self, features: Float[Tensor, "B C h w"], valid: Bool[Tensor, "B 1 H W"], size: tuple[int, int]
+    ) -> tuple[Float[Tensor, "B 1 H W"], Float[Tensor, "B 1 H W"]]:
+        """Score map in [0, 1] and scale map, both of `size` = (height, width)."""
+        maps = torch.cat([self._score_map(features, index, size) for index in range(self.config.scales)], 1)
+        with torch.autocast(maps.device.type, enabled=False):
+            normalized = normalize_maps(maps.float(), valid)
+            competing = window_softmax(normalized, valid, self.config.window, self.config.window_strength)
+            return merge_scales(competing, self.config.values(), self.config.scale_strength)
+
+    def _score_map(self, features: Float[Tensor, "B C h w"], index: int, size: tuple[int, int]) -> Tensor:
+        scale = self.config.values()[index]
+        height, width = features.shape[-2:]
+        small = (max(1, round(height / scale)), max(1, round(width / scale)))
+        resized = features if small == (height, width) else _resize(features, small)
+        return _resize(self.score_convs[index](resized), size)
+
+
+def _resize(maps: Float[Tensor, "B C h w"], size: tuple[int, int]) -> Float[Tensor, "B C H W"]:
+    if tuple(maps.shape[-2:]) == size:
+        return maps
+    return F.interpolate(maps, size, mode="bilinear", align_corners=False)
+
+
+def normalize_maps(
+    maps: Float[Tensor, "B C H W"], valid: Bool[Tensor, "B 1 H W"], epsilon: float = 1e-5
+) -> Float[Tensor, "B C H W"]:
+    """Zero mean and unit deviation of each map over its valid pixels."""
+    weight = valid.to(maps)
+    count = weight.sum((-2, -1), keepdim=True).clamp_min(1)
+    mean = (maps * weight).sum((-2, -1), keepdim=True) / count
+    centred = maps - mean
+    variance = (centred.square() * weight).sum((-2, -1), keepdim=True) / count
+    return centred * (variance + epsilon).rsqrt()
+
+
+def window_softmax(
+    maps: Float[Tensor, "B N H W"], valid: Bool[Tensor, "B 1 H W"], window: int, strength: float
+) -> Float[Tensor, "B N H W"]:
+    """Softmax of each value among all scales within `window` x `window` pixels; 0 outside the valid pixels.
+
+    The sum over the window is separable, so no windowed maximum is needed: the largest value of the picture is taken
+    out of the exponent instead, and the exponent is held above -80, where float32 still resolves it.
+    """
+    peak = maps.detach().masked_fill(~valid, -torch.inf).amax((1, 2, 3), keepdim=True)
+    peak = torch.where(torch.isfinite(peak), peak, torch.zeros_like(peak))
+    powers = torch.exp((strength * (maps - peak)).clamp(-80, 0)) * valid
+    total = powers.sum(1, keepdim=True)
+    radius = window // 2
+    total = F.avg_pool2d(total, (1, window), 1, (0, radius), divisor_override=1)
+    total = F.avg_pool2d(total, (window, 1), 1, (radius, 0), divisor_override=1)
+    return powers / total.clamp_min(1e-37)
+
+
+def merge_scales(
+    maps: Float[Tensor, "B N H W"], scales: list[float], strength: float
+) -> tuple[Float[Tensor, "B 1 H W"], Float[Tensor, "B 1 H W"]]:
+    """Softmax over scales merges the maps into one, and the scales (in log) into a scale map."""
+    weights = torch.softmax(strength * maps, 1)
+    logs = torch.log(maps.new_tensor(scales)).view(1, -1, 1, 1)
+    return (weights * maps).sum(1, keepdim=True), torch.exp((weights * logs).sum(1, keepdim=True))

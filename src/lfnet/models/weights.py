@@ -1,0 +1,134 @@
+"""Weights on disk: safetensors, with configuration, training data and licence in the header as text."""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from lfnet.models.config import ConfigError, LFNetConfig, config_from_dict, config_to_dict
+from lfnet.models.lfnet import LFNet
+
+FORMAT = "lfnet-1"
+"""Version of the header; a file of another format is refused."""
+
+
+class WeightsError(ValueError):
+    """A weights file that is missing, damaged, or of another configuration."""
+
+
+def list_pretrained() -> list[str]:
+    """Names of the weights that ship with the package."""
+    folder = resources.files("lfnet") / "weights"
+    return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".safetensors"))
+
+
+def resolve_weights(name_or_path: str | Path) -> Path:
+    """Path of weights given by the name of shipped ones or by a path.
+
+    Raises:
+        WeightsError: if neither exists.
+    """
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    shipped = Path(str(resources.files("lfnet") / "weights" / f"{name_or_path}.safetensors"))
+    if path.suffix == "" and path.name == str(name_or_path) and shipped.is_file():
+        return shipped
+    raise WeightsError(
+        f"weights {name_or_path}: no such file, nor weights of that name; "
+        f"shipped are {', '.join(list_pretrained()) or 'none'}"
+    )
+
+
+def save_weights(path: str | Path, model: LFNet, card: dict[str, Any] | None = None) -> None:
+    """Write a model's weights, replacing the file in one step.
+
+    Args:
+        card: facts for the header (training data, steps, licence …), anything that JSON holds.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = {
+        "format": FORMAT,
+        "config": json.dumps(config_to_dict(model.config)),
+        "card": json.dumps(card or {}, ensure_ascii=False),
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    temporary = path.with_name(path.name + ".part")
+    try:
+        temporary.write_bytes(save(tensors, metadata=header))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def describe_weights(name_or_path: str | Path) -> dict[str, Any]:
+    """What the header says: `config`, `card`, and the number of `parameters`.
+
+    Raises:
+        WeightsError: if the file is missing, damaged, or not ours.
+    """
+    path = resolve_weights(name_or_path)
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise WeightsError(
+                    f"weights {path}: expected format {FORMAT!r} in the header, got {metadata.get('format')!r}; "
+                    "was the file written by lfnet?"
+                )
+            parameters = sum(
+                _product(file.get_slice(name).get_shape())
+                for name in file.keys()
+                if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+            )
+            return {
+                "path": str(path),
+                "config": json.loads(metadata["config"]),
+                "card": json.loads(metadata.get("card", "{}")),
+                "parameters": parameters,
+            }
+    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+        raise WeightsError(f"weights {path}: cannot be read ({_first_line(error)}); is the file complete?") from error
+
+
+def load_weights(name_or_path: str | Path) -> LFNet:
+    """Build the model that a weights file describes, in evaluation mode.
+
+    Raises:
+        WeightsError: if the file is missing, damaged, or its tensors do not fit its configuration.
+    """
+    header = describe_weights(name_or_path)
+    path = header["path"]
+    try:
+        config = config_from_dict(LFNetConfig, header["config"])
+    except ConfigError as error:
+        raise WeightsError(f"weights {path}: its configuration does not fit this version of lfnet: {error}") from error
+    model = LFNet(config)
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise WeightsError(
+            f"weights {path}: its tensors are of another configuration ({_first_line(error, 1)})"
+        ) from error
+    return model.eval()
+
+
+def _product(shape: list[int]) -> int:
+    total = 1
+    for side in shape:
+        total *= side
+    return total
+
+
+def _first_line(error: BaseException, index: int = 0) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[min(index, len(lines) - 1)] if lines else type(error).__name__

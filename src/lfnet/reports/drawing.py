@@ -1,0 +1,134 @@
+"""Keypoints and matches drawn on pictures, with OpenCV alone."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lfnet.features import Features, Matches
+from lfnet.images import shrink
+from lfnet.integrations.opencv import PATCH_PIXELS
+
+GREEN = (60, 200, 80)
+RED = (225, 60, 50)
+YELLOW = (250, 210, 40)
+
+_GAP = 8
+"""Pixels between the two pictures."""
+
+_SUBPIXEL_BITS = 4
+"""Fractional bits of the positions that OpenCV draws at."""
+
+
+def draw_keypoints(
+    image: NDArray[np.uint8],
+    features: Features,
+    *,
+    colour: tuple[int, int, int] = YELLOW,
+    long_side: int | None = 1280,
+) -> NDArray[np.uint8]:
+    """Each keypoint as a circle with a line along its orientation.
+
+    The circle's diameter is an eighth of the patch that the descriptor sees (4 pixels at scale 1), since
+    whole patches would cover the picture.
+
+    Args:
+        image: (H, W) grey or (H, W, 3) RGB.
+        features: in pixels of the image.
+        colour: red, green, blue in [0, 255].
+        long_side: of the drawing, in pixels; None: as large as the image.
+
+    Returns:
+        (H', W', 3) uint8 RGB.
+    """
+    canvas, features = _prepared(image, features, long_side)
+    for position, scale, angle in zip(
+        features.keypoints, features.scales, features.orientations, strict=True
+    ):
+        radius = max(2.0, float(scale) * PATCH_PIXELS / 16)
+        tip = position + 1.6 * radius * np.array([np.cos(angle), np.sin(angle)])
+        cv2.circle(
+            canvas,
+            _fixed(position),
+            round(radius * (1 << _SUBPIXEL_BITS)),
+            colour,
+            1,
+            cv2.LINE_AA,
+            _SUBPIXEL_BITS,
+        )
+        cv2.line(canvas, _fixed(position), _fixed(tip), colour, 1, cv2.LINE_AA, _SUBPIXEL_BITS)
+    return canvas
+
+
+def draw_matches(
+    image_a: NDArray[np.uint8],
+    image_b: NDArray[np.uint8],
+    features_a: Features,
+    features_b: Features,
+    matches: Matches,
+    correct: ArrayLike | None = None,
+    *,
+    long_side: int | None = 1280,
+) -> NDArray[np.uint8]:
+    """Two pictures side by side, with a line for each match.
+
+    Args:
+        image_a: (H, W) grey or (H, W, 3) RGB.
+        image_b: the same.
+        features_a: in pixels of image_a.
+        features_b: in pixels of image_b.
+        matches: between them.
+        correct: (M,) bool, drawn green where true and red, first and thus beneath, where false; None: each
+            line has a colour of its own, by its position in a.
+        long_side: of each picture, in pixels; None: as large as they are.
+
+    Returns:
+        (H', W', 3) uint8 RGB.
+
+    Raises:
+        ValueError: `correct` has another length than the matches.
+    """
+    left, features_a = _prepared(image_a, features_a, long_side)
+    right, features_b = _prepared(image_b, features_b, long_side)
+    shift = left.shape[1] + _GAP
+    canvas = np.zeros((max(len(left), len(right)), shift + right.shape[1], 3), np.uint8)
+    canvas[: len(left), : left.shape[1]] = left
+    canvas[: len(right), shift:] = right
+    starts = features_a.keypoints[matches.indices[:, 0]]
+    ends = features_b.keypoints[matches.indices[:, 1]] + np.array([shift, 0], np.float32)
+    order, colours = _line_colours(starts, correct, left.shape[1])
+    for index in order:
+        start, end = _fixed(starts[index]), _fixed(ends[index])
+        cv2.line(canvas, start, end, colours[index], 1, cv2.LINE_AA, _SUBPIXEL_BITS)
+        for place in (start, end):
+            cv2.circle(canvas, place, 3 << _SUBPIXEL_BITS, colours[index], 1, cv2.LINE_AA, _SUBPIXEL_BITS)
+    return canvas
+
+
+def _line_colours(
+    starts: NDArray[np.float32], correct: ArrayLike | None, width: int
+) -> tuple[NDArray[np.int64], list[tuple[int, ...]]]:
+    """The order to draw in, and the colour of each line."""
+    if correct is None:
+        hues = np.clip(starts[:, 0] / max(width, 1) * 150, 0, 179).astype(np.uint8)
+        hsv = np.stack([hues, np.full_like(hues, 200), np.full_like(hues, 255)], axis=1)[None]
+        rgb = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0] if len(starts) else np.zeros((0, 3), np.uint8)
+        return np.arange(len(starts)), [tuple(map(int, colour)) for colour in rgb]
+    right = np.asarray(correct, bool)
+    if right.shape != (len(starts),):
+        raise ValueError(f"correct must have shape ({len(starts)},), one for each match, got {right.shape}")
+    return np.argsort(right, kind="stable"), [GREEN if good else RED for good in right]
+
+
+def _prepared(
+    image: NDArray[np.uint8], features: Features, long_side: int | None
+) -> tuple[NDArray[np.uint8], Features]:
+    small = shrink(np.asarray(image), long_side)
+    colour = np.repeat(small[:, :, None], 3, axis=2) if small.ndim == 2 else small
+    return np.array(colour, np.uint8, order="C"), features.resized((small.shape[1], small.shape[0]))
+
+
+def _fixed(position: NDArray) -> tuple[int, int]:
+    x, y = np.rint(np.asarray(position, np.float64) * (1 << _SUBPIXEL_BITS)).astype(int)
+    return int(x), int(y)

@@ -1,0 +1,295 @@
+"""The two-branch strategy: one copy of the network paints, the other learns to be similar; then the roles swap.
+
+Source: LF-Net section 3.2 and figure 2. View i is seen by the learner, view j by the painter:
+
+    maps_j  --warp, select, sharpen-->  target   (constants: `targets.paint_target`)
+    L_det = w L_im(S_i, target) + l_ori L_ori + l_s L_s + l_pair L_pair      trains the detector
+    L_desc = L_tri(D_i, D_j at the warped places, hard negatives)            trains the descriptor
+
+Both copies share their weights here, so one pass over both views serves both directions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lfnet.data.pair import Pair, View
+from lfnet.geometry.sampling import sample
+from lfnet.geometry.warp import Warp
+from lfnet.models.config import require_at_least
+from lfnet.models.detector import DetectorMaps
+from lfnet.models.inputs import normalize_pictures
+from lfnet.models.keypoints import Keypoints, detect_keypoints, usable_pixels
+from lfnet.models.lfnet import LFNet
+from lfnet.training.losses import image_loss, orientation_loss, pair_loss, scale_loss, triplet_loss
+from lfnet.training.mining import candidate_count, choose_negatives
+from lfnet.training.targets import Target, paint_target
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
+
+@dataclass(frozen=True)
+class StrategyConfig:
+    """The losses and how correspondences are made."""
+
+    keypoints: int = 512
+    """K, points painted and keypoints described per picture (paper: 512)."""
+    image_weight: float = 3.0
+    """Weight of L_im per painted point: the measured least at which score maps sharpen with all losses on."""
+    orientation_weight: float = 0.1
+    """lambda_ori."""
+    scale_weight: float = 0.1
+    """lambda_s."""
+    pair_weight: float = 0.01
+    """lambda_pair."""
+    target_sigma: float = 0.5
+    """Deviation in pixels of the Gaussian painted at each point."""
+    pixels_per_point: float = 0.0
+    """Visible pixels for each painted point at the least (paper: 0). K points in a small overlap are mostly noise."""
+    margin: float = 1.0
+    """C of the triplet loss."""
+    negative_radius: float = 10.0
+    """A descriptor from nearer than this to the true place is no negative, px of the view that it is in."""
+    anneal_negatives: bool = True
+    """Draw negatives among M hardest with M falling from 64 to 5 (paper). False takes the hardest from the start."""
+    positive_jitter: float = 0.0
+    """Deviation in pixels by which the place of a positive is disturbed (paper: 0). A detector is that imprecise."""
+    depth_tolerance: float = 0.05
+    """Relative difference of depths beyond which a point counts as hidden."""
+    mask_reach: int = 16
+    """Keypoints nearer than this to an invalid pixel are left out: half a patch, px."""
+
+    def __post_init__(self) -> None:
+        weights = ("image_weight", "orientation_weight", "scale_weight", "pair_weight")
+        others = ("margin", "pixels_per_point", "negative_radius", "positive_jitter", "depth_tolerance", "mask_reach")
+        require_at_least(self, "strategy", {"keypoints": 1, "target_sigma": 0.1, **dict.fromkeys(weights + others, 0)})
+
+
+class SeenView(NamedTuple):
+    """A view, as one branch sees it."""
+
+    images: Float[Tensor, "B 1 H W"]
+    """Normalised."""
+    usable: Bool[Tensor, "B 1 H W"]
+    """Where keypoints may be."""
+    maps: DetectorMaps
+
+
+class Correspondences(NamedTuple):
+    """Keypoints of view i, and the same places in view j: positives by construction."""
+
+    keypoints: Keypoints
+    """Of i; carry the gradient of L_pair to the detector."""
+    points_j: Float[Tensor, "B K 2"]
+    scales_j: Float[Tensor, "B K"]
+    """j's own scale at the warped place, a constant."""
+    orientations_j: Float[Tensor, "B K 2"]
+    counts: Bool[Tensor, "B K"]
+    """Which correspondences exist."""
+
+
+class Direction(NamedTuple):
+    """One direction of the strategy: i learns, j paints."""
+
+    target: Target
+    correspondences: Correspondences
+    losses: dict[str, Tensor]
+    descriptors: tuple[Tensor, Tensor] | None = None
+    """Of i and j at the correspondences, (B, K, D) each, constants: to look at."""
+
+
+class StepResult(NamedTuple):
+    """Both directions averaged."""
+
+    detector_loss: Float[Tensor, ""]
+    """L_det; its gradient is meant for the detector alone."""
+    descriptor_loss: Float[Tensor, ""]
+    """L_desc; its gradient is meant for the descriptor alone."""
+    losses: dict[str, Tensor]
+    """Each term, unweighted."""
+    views: tuple[SeenView, SeenView]
+    directions: tuple[Direction, Direction]
+
+
+def see(model: LFNet, view: View, strategy: StrategyConfig) -> SeenView:
+    """Run the detector on a view."""
+    images = normalize_pictures(view.image, view.valid)
+    usable = usable_pixels(view.valid, model.config.keypoints.border, strategy.mask_reach)
+    return SeenView(images, usable, model.detect(images, view.valid))
+
+
+def see_both(
+    model: LFNet, pair: Pair, strategy: StrategyConfig, precision: torch.dtype = torch.float32
+) -> tuple[SeenView, SeenView]:
+    """Run the detector once on both views of equal size, batched."""
+    images = torch.cat((pair.a.image, pair.b.image))
+    valid = torch.cat((pair.a.valid, pair.b.valid))
+    normalized = normalize_pictures(images, valid)
+    usable = usable_pixels(valid, model.config.keypoints.border, strategy.mask_reach)
+    with convolutions_in(precision, images.device):
+        maps = model.detect(normalized, valid)
+    half = len(pair.a.image)
+    first = SeenView(normalized[:half], usable[:half], DetectorMaps(*(each[:half] for each in maps)))
+    second = SeenView(normalized[half:], usable[half:], DetectorMaps(*(each[half:] for each in maps)))
+    return first, second
+
+
+def detector_losses(learner: DetectorMaps, target: Target, reach: float) -> dict[str, Tensor]:
+    """L_im, L_ori and L_s of the learner's maps against what the painter painted."""
+    orientations = sample(learner.orientations, target.points, mode="nearest")
+    scales = sample(learner.scales, target.points, mode="nearest")[..., 0]
+    return {
+        "image": image_loss(learner.scores, target.scores, target.visible, target.present),
+        "orientation": orientation_loss(orientations, target.orientations, target.present),
+        "scale": scale_loss(scales, target.scales, target.present, reach),
+    }
+
+
+def correspond(
+    model: LFNet,
+    learner: SeenView,
+    painter: SeenView,
+    j_from_i: Warp,
+    visible: Bool[Tensor, "B 1 H W"],
+    strategy: StrategyConfig,
+    generator: torch.Generator,
+) -> Correspondences:
+    """Keypoints of i where j sees them, and where they are in j, with j's own scale and orientation there."""
+    keypoints = detect_keypoints(
+        learner.maps, learner.usable & visible, strategy.keypoints, model.config.keypoints
+    )
+    with torch.no_grad():
+        warped = j_from_i.points(keypoints.points)
+        points_j = warped.points
+        scales_j = sample(painter.maps.scales, points_j, mode="nearest")[..., 0]
+        orientations_j = sample(painter.maps.orientations, points_j, mode="nearest")
+        if strategy.positive_jitter > 0:
+            noise = torch.randn(points_j.shape, generator=generator).to(points_j.device)
+            points_j = points_j + strategy.positive_jitter * noise
+        counts = keypoints.present & warped.visible & (scales_j > 0)
+    return Correspondences(keypoints, points_j, scales_j, orientations_j, counts)
+
+
+def convolutions_in(precision: torch.dtype, device: torch.device) -> torch.autocast:
+    """Autocast for the two networks, and for them alone: a warp in bfloat16 is wrong by half a pixel."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == torch.bfloat16)
+
+
+def two_branch_step(
+    model: LFNet,
+    pair: Pair,
+    strategy: StrategyConfig,
+    step: int,
+    generator: torch.Generator,
+    precision: torch.dtype = torch.float32,
+) -> StepResult:
+    """Both directions of the strategy on one batch of pairs.
+
+    Args:
+        step: number of the training step, which anneals the negatives.
+        generator: on the CPU, for the random choice among hard negatives.
+        precision: of the convolutions: float32, or bfloat16 by autocast.
+    """
+    view_a, view_b = see_both(model, pair, strategy, precision)
+    b_from_a = pair.warp(strategy.depth_tolerance)
+    a_from_b = pair.swapped().warp(strategy.depth_tolerance)
+    first = learn_and_paint(model, view_a, view_b, b_from_a, strategy, generator)
+    second = learn_and_paint(model, view_b, view_a, a_from_b, strategy, generator)
+
+    # One pass describes i and j of both directions, so that batch norm sees them all alike.
+    patches = [
+        patches
+        for direction, learner, painter in ((first, view_a, view_b), (second, view_b, view_a))
+        for patches in correspondence_patches(model, learner, painter, direction.correspondences)
+    ]
+    count = patches[0].shape[:2]
+    with convolutions_in(precision, patches[0].device):
+        described = model.descriptor(torch.cat([each.flatten(0, 1) for each in patches]))
+    descriptors = [each.unflatten(0, count) for each in described.split(count[0] * count[1])]
+
+    directions = []
+    for direction, (mine, theirs) in zip((first, second), (descriptors[:2], descriptors[2:]), strict=True):
+        losses = descriptor_losses(mine, theirs, direction.correspondences, strategy, step, generator)
+        shown = (mine.detach(), theirs.detach())
+        directions.append(direction._replace(losses={**direction.losses, **losses}, descriptors=shown))
+
+    losses = {name: (directions[0].losses[name] + directions[1].losses[name]) / 2 for name in directions[0].losses}
+    detector_loss = (
+        strategy.image_weight * losses["image"]
+        + strategy.orientation_weight * losses["orientation"]
+        + strategy.scale_weight * losses["scale"]
+        + strategy.pair_weight * losses["pair"]
+    )
+    return StepResult(detector_loss, losses["triplet"], losses, (view_a, view_b), (directions[0], directions[1]))
+
+
+def learn_and_paint(
+    model: LFNet,
+    learner: SeenView,
+    painter: SeenView,
+    j_from_i: Warp,
+    strategy: StrategyConfig,
+    generator: torch.Generator,
+) -> Direction:
+    """One direction up to the descriptors: paint the target, compare the maps, find the correspondences."""
+    nms_size = model.config.keypoints.nms_size
+    target = paint_target(
+        painter.maps,
+        j_from_i,
+        painter.usable,
+        strategy.keypoints,
+        nms_size,
+        strategy.target_sigma,
+        strategy.pixels_per_point,
+    )
+    losses = detector_losses(learner.maps, target, model.config.scale_space.reach)
+    correspondences = correspond(model, learner, painter, j_from_i, target.visible, strategy, generator)
+    return Direction(target, correspondences, losses)
+
+
+def correspondence_patches(
+    model: LFNet, learner: SeenView, painter: SeenView, correspondences: Correspondences
+) -> tuple[Float[Tensor, "B K S S"], Float[Tensor, "B K S S"]]:
+    """Patches of i, through which L_pair reaches the detector, and of j, which are constants."""
+    keypoints = correspondences.keypoints
+    mine = model.patches_at(learner.images, keypoints.points, keypoints.scales, keypoints.orientations)
+    with torch.no_grad():
+        theirs = model.patches_at(
+            painter.images, correspondences.points_j, correspondences.scales_j, correspondences.orientations_j
+        )
+    return mine, theirs
+
+
+def descriptor_losses(
+    mine: Float[Tensor, "B K D"],
+    theirs: Float[Tensor, "B K D"],
+    correspondences: Correspondences,
+    strategy: StrategyConfig,
+    step: int,
+    generator: torch.Generator,
+) -> dict[str, Tensor]:
+    """L_pair and L_tri of one direction."""
+    counts = correspondences.counts
+    hardest = candidate_count(step) if strategy.anneal_negatives else 1
+    index, has_negative = choose_negatives(
+        mine, theirs, correspondences.points_j, counts, strategy.negative_radius, hardest, generator
+    )
+    negatives = theirs.gather(1, index[..., None].expand_as(theirs))
+    return {
+        "pair": pair_loss(mine, theirs.detach(), counts),
+        "triplet": triplet_loss(mine, theirs, negatives, has_negative, strategy.margin),
+    }
+
+
+def apply_gradients(model: LFNet, result: StepResult) -> None:
+    """Fill the gradients: L_det's of the detector alone, L_tri's of the descriptor alone."""
+    detector, descriptor = list(model.detector.parameters()), list(model.descriptor.parameters())
+    of_detector = torch.autograd.grad(result.detector_loss, detector, retain_graph=True, allow_unused=True)
+    of_descriptor = torch.autograd.grad(result.descriptor_loss, descriptor, allow_unused=True)
+    for parameter, gradient in zip(detector + descriptor, (*of_detector, *of_descriptor), strict=True):
+        parameter.grad = gradient

@@ -1,0 +1,114 @@
+"""The settings of a training run: text in, text kept beside every checkpoint."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from lfnet.data.loader import DataConfig
+from lfnet.models.config import ConfigError, LFNetConfig, config_from_dict, require_at_least
+from lfnet.training.branches import StrategyConfig
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam, one for the detector and one for the descriptor."""
+
+    steps: int = 50_000
+    """Training steps in all."""
+    batch: int = 6
+    """Pairs in a step."""
+    learning_rate: float = 1e-3
+    """Adam's (paper: 1e-3)."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """"constant" is the paper's; "cosine" falls to a hundredth over the whole run, after `warmup` steps of rise."""
+    warmup: int = 0
+    """Steps over which the rate rises from 0."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the convolutions (autocast); losses, geometry and scale space stay in float32."""
+
+    def __post_init__(self) -> None:
+        require_at_least(self, "optimizer", {"steps": 1, "batch": 1, "learning_rate": 0, "warmup": 0})
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """How the run is watched."""
+
+    every: int = 500
+    """Steps between validations, pictures and checkpoints."""
+    pairs: int = 24
+    """Held-back pairs."""
+    keypoints: int = 128
+    """K of the matching score."""
+    threshold: float = 3.0
+    """Pixels within which a match is right."""
+
+    def __post_init__(self) -> None:
+        require_at_least(self, "validation", {"every": 1, "pairs": 1, "keypoints": 1, "threshold": 0})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A whole run."""
+
+    model: LFNetConfig = field(default_factory=LFNetConfig)
+    strategy: StrategyConfig = field(default_factory=StrategyConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    seed: int = 0
+    """Decides initial weights and every sample."""
+
+
+def read_tables(path: str | Path) -> dict[str, Any]:
+    """Nested tables of a TOML file, not yet checked.
+
+    Raises:
+        ConfigError: if the file is missing or no TOML.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"config {path}: cannot be read ({error})") from error
+
+
+def default_tables() -> dict[str, Any]:
+    """The cpu recipe without its data: what `lfnet train` runs where no configuration is given."""
+    text = (resources.files("lfnet") / "training" / "default.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+def read_config(path: str | Path, overrides: dict[str, Any] | None = None) -> TrainConfig:
+    """The settings in a TOML file, with `overrides` ("optimizer.steps": 200) laid over it.
+
+    Raises:
+        ConfigError: if the file is missing or no TOML, or a setting is unknown or of the wrong type.
+    """
+    return build_config(read_tables(path), overrides)
+
+
+def build_config(values: dict[str, Any], overrides: dict[str, Any] | None = None) -> TrainConfig:
+    """Build the settings of a run from nested tables; see `read_config`."""
+    values = copy.deepcopy(values)
+    for key, value in (overrides or {}).items():
+        table = values
+        *path, name = key.split(".")
+        for part in path:
+            table = table.setdefault(part, {})
+        table[name] = value
+    try:
+        return config_from_dict(TrainConfig, values)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(str(error)) from error

@@ -1,0 +1,205 @@
+"""The training loop: batches in, checkpoints out."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from lfnet.data.loader import PairLoader, build_sources, describe_sources
+from lfnet.data.pair import Pair
+from lfnet.models.config import ConfigError
+from lfnet.models.lfnet import LFNet
+from lfnet.models.weights import load_weights, save_weights
+from lfnet.training.branches import StepResult, apply_gradients, two_branch_step
+from lfnet.training.checkpoint import CheckpointError, TrainingState, read_checkpoint, restore, save_checkpoint
+from lfnet.training.config import OptimizerConfig, TrainConfig
+from lfnet.training.monitor import Monitor
+from lfnet.training.validation import validate
+
+LAST, BEST, WEIGHTS = "last.ckpt", "best.safetensors", "last.safetensors"
+
+
+class TrainingError(ValueError):
+    """A run that cannot go on."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a progress bar may show after a step."""
+
+    step: int
+    steps: int
+    losses: dict[str, float]
+    scores: dict[str, float]
+    """Of the last validation."""
+
+
+def train(
+    config: TrainConfig,
+    output: Path,
+    *,
+    resume: bool = False,
+    init: str | Path | None = None,
+    device: str = "cpu",
+    progress: Callable[[Progress], None] | None = None,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Run a training, or go on with one.
+
+    Args:
+        output: folder for checkpoints, weights, CSV, TensorBoard and pictures.
+        resume: go on from `output`'s last checkpoint; [optimizer] and [validation] may have changed, nothing else.
+        init: weights (name or path) to start from instead of random ones; they must have the same architecture.
+        progress: called after every step.
+        say: called with each line of news.
+
+    Returns:
+        Path of the best weights by validation score.
+
+    Raises:
+        TrainingError: if a loss is no longer finite (the batch is saved), or `output` holds another run.
+        CheckpointError, ConfigError, WeightsError: if what to start from does not fit.
+    """
+    if (output / LAST).exists() and not resume:
+        raise TrainingError(f"{output}: holds a run already; go on with it by --resume, or name another folder")
+    place = torch.device(device)
+    state = _start(config, init, place)
+    if resume:
+        _resume(state, config, output / LAST)
+    output.mkdir(parents=True, exist_ok=True)
+    if resume:
+        say(f"resuming after step {state.step}")
+    training, held_back = build_sources(config.data, str(place))
+    sources = describe_sources(training)
+    for line in sources:
+        say(line)
+    loader = PairLoader(training, config.data.photometric, config.optimizer.batch, config.seed)
+    validation = PairLoader(held_back, config.data.photometric, 1, config.seed)
+    monitor = Monitor(output, state.step)
+    scores: dict[str, float] = {}
+    # A CPU step needs the cores itself; a GPU is fed by as many workers as half the cores.
+    workers = 1 if place.type == "cpu" else max(1, (os.cpu_count() or 2) // 2)
+    for step, batch in loader.iterate(state.step, config.optimizer.steps, 2 * workers, workers):
+        result = train_step(state, config, batch.to(place), output)
+        state.step = step + 1
+        losses = {name: float(value.detach()) for name, value in result.losses.items()}
+        if progress is not None:
+            progress(Progress(state.step, config.optimizer.steps, losses, scores))
+        monitor.step(state.step, result, losses)
+        if state.step % config.validation.every == 0 or state.step == config.optimizer.steps:
+            scores = validate(state.model, validation, config.strategy, config.validation, place)
+            monitor.validation(state.step, scores)
+            monitor.pictures(state.step, batch, result)
+            _keep(state, config, scores, sources, output)
+            say(f"step {state.step}: " + ", ".join(f"{name} {value:.3f}" for name, value in scores.items()))
+    monitor.close()
+    return output / BEST
+
+
+def train_step(state: TrainingState, config: TrainConfig, batch: Pair, output: Path | None = None) -> StepResult:
+    """One step of both optimisers on a batch.
+
+    Raises:
+        TrainingError: if a loss or a gradient is not finite; no weight is changed, and the batch is in
+            `output`/failed_batch.pt.
+    """
+    state.model.train()
+    rate = learning_rate(config.optimizer, state.step)
+    for optimizer in (state.detector_optimizer, state.descriptor_optimizer):
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+    precision = getattr(torch, config.optimizer.precision)
+    result = two_branch_step(state.model, batch, config.strategy, state.step, state.generator, precision)
+    if not all(bool(torch.isfinite(value)) for value in result.losses.values()):
+        _fail("loss", state, batch, result, output)
+    apply_gradients(state.model, result)
+    gradients = [parameter.grad for parameter in state.model.parameters() if parameter.grad is not None]
+    if not bool(torch.isfinite(torch.stack([gradient.abs().sum() for gradient in gradients])).all()):
+        _fail("gradient", state, batch, result, output)
+    state.detector_optimizer.step()
+    state.descriptor_optimizer.step()
+    return result
+
+
+def learning_rate(config: OptimizerConfig, step: int) -> float:
+    """The rate of a step, counted from 0."""
+    rate = config.learning_rate
+    if step < config.warmup:
+        rate *= (step + 1) / config.warmup
+    if config.schedule == "cosine":
+        rate *= 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(step / max(config.steps, 1), 1)))
+    return rate
+
+
+def new_state(config: TrainConfig, device: torch.device) -> TrainingState:
+    """A model with initial weights from the seed, and its optimisers."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = LFNet(config.model)
+    model = model.to(device)
+    return TrainingState(
+        model,
+        torch.optim.Adam(model.detector.parameters(), lr=config.optimizer.learning_rate),
+        torch.optim.Adam(model.descriptor.parameters(), lr=config.optimizer.learning_rate),
+        torch.Generator().manual_seed(config.seed),
+    )
+
+
+def _start(config: TrainConfig, init: str | Path | None, device: torch.device) -> TrainingState:
+    state = new_state(config, device)
+    if init is not None:
+        weights = load_weights(init)
+        if weights.config != config.model:
+            raise ConfigError(
+                f"init {init}: its architecture differs from the configuration's; "
+                "leave the [model] table to the weights, or train from scratch"
+            )
+        state.model.load_state_dict(weights.state_dict())
+    return state
+
+
+def _resume(state: TrainingState, config: TrainConfig, path: Path) -> None:
+    values, saved = read_checkpoint(path)
+    for name in ("model", "strategy", "data", "seed"):
+        if getattr(saved, name) != getattr(config, name):
+            raise CheckpointError(f"checkpoint {path}: its settings [{name}] differ from those given; start a new run")
+    restore(state, values)
+
+
+def _keep(
+    state: TrainingState, config: TrainConfig, scores: dict[str, float], sources: list[str], output: Path
+) -> None:
+    """Write the checkpoint last, so that what it counts as done is done.
+
+    Raises:
+        TrainingError: if the model has diverged; the checkpoint before stays as it is.
+    """
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in state.model.state_dict().values()):
+        raise TrainingError(
+            f"step {state.step}: the model has diverged (weights or statistics are not finite); "
+            "nothing of it is kept: resume with a lower optimizer.learning_rate"
+        )
+    validation = {name: round(value, 4) for name, value in scores.items()}
+    card = {"steps": state.step, "data": sources, "licence": "that of the data; not stated", "validation": validation}
+    save_weights(output / WEIGHTS, state.model, card)
+    score = scores.get("matching_score", 0.0)
+    if score > state.best_score:
+        state.best_score = score
+        save_weights(output / BEST, state.model, card)
+    save_checkpoint(output / LAST, state, config)
+
+
+def _fail(what: str, state: TrainingState, batch: Pair, result: StepResult, output: Path | None) -> None:
+    losses = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in result.losses.items())
+    where = ""
+    if output is not None:
+        path = output / "failed_batch.pt"
+        tensors = {"a": vars(batch.a), "b": vars(batch.b), "b_from_a": batch.b_from_a, "step": state.step}
+        torch.save({**tensors, "model": state.model.state_dict()}, path)
+        where = f"; the batch and the model are in {path}"
+    raise TrainingError(f"step {state.step}: a {what} is not finite ({losses}){where}")

@@ -1,0 +1,187 @@
+"""Reading pictures of every kind that users have, and saying in one line why one can't be read."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from lfnet.images import ImageError, list_images, read_grey, read_image, shrink, shrunk_size, to_grey
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds no pixels."""
+    header = b"IHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big") + b"\x08\x00\x00\x00\x00"
+    chunk = (13).to_bytes(4, "big") + header + zlib.crc32(header).to_bytes(4, "big")
+    data = b"IDAT" + zlib.compress(b"\0" * 10)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk
+        + (len(data) - 4).to_bytes(4, "big")
+        + data
+        + zlib.crc32(data).to_bytes(4, "big")
+    )
+
+
+def test_rgb_comes_back_as_stored(tmp_path: Path, coffee: NDArray[np.uint8]) -> None:
+    Image.fromarray(coffee).save(tmp_path / "a.png")
+    assert np.array_equal(read_image(tmp_path / "a.png"), coffee)
+
+
+def test_sixteen_bits_are_scaled_by_their_range(tmp_path: Path) -> None:
+    wide = np.array([[0, 257, 32768, 65535]], np.uint16)
+    for name in ("a.png", "a.tif"):
+        Image.fromarray(wide).save(tmp_path / name)
+        assert read_grey(tmp_path / name).tolist() == [[0, 1, 128, 255]]
+        assert read_image(tmp_path / name).shape == (1, 4, 3)
+
+
+def test_grey_with_alpha_keeps_the_grey(tmp_path: Path, camera: NDArray[np.uint8]) -> None:
+    alpha = np.full_like(camera, 40)
+    Image.fromarray(np.stack([camera, alpha], axis=2)).save(tmp_path / "a.png")
+    assert Image.open(tmp_path / "a.png").mode == "LA"
+    assert np.array_equal(read_grey(tmp_path / "a.png"), camera)
+
+
+def test_colour_with_alpha_keeps_the_colour(tmp_path: Path, coffee: NDArray[np.uint8]) -> None:
+    alpha = np.full(coffee.shape[:2], 7, np.uint8)
+    Image.fromarray(np.dstack([coffee, alpha])).save(tmp_path / "a.png")
+    assert np.array_equal(read_image(tmp_path / "a.png"), coffee)
+
+
+def test_palettes_with_and_without_transparency(tmp_path: Path, coffee: NDArray[np.uint8]) -> None:
+    palette = Image.fromarray(coffee).quantize(64)
+    expected = np.array(palette.convert("RGB"))
+    palette.save(tmp_path / "plain.png")
+    palette.save(tmp_path / "clear.png", transparency=bytes(range(64)))
+    for name in ("plain.png", "clear.png"):
+        assert Image.open(tmp_path / name).mode == "P"
+        assert np.array_equal(read_image(tmp_path / name), expected)
+
+
+def test_black_and_white_of_one_bit(tmp_path: Path, camera: NDArray[np.uint8]) -> None:
+    Image.fromarray(camera).convert("1").save(tmp_path / "a.png")
+    assert set(np.unique(read_grey(tmp_path / "a.png"))) == {0, 255}
+
+
+def test_cmyk_is_read_as_the_colours_it_shows(tmp_path: Path) -> None:
+    red = Image.new("RGB", (64, 64), (255, 0, 0)).convert("CMYK")
+    for name in ("a.jpg", "a.tif"):
+        red.save(tmp_path / name)
+        assert Image.open(tmp_path / name).mode == "CMYK"
+        pixel = read_image(tmp_path / name)[32, 32].astype(int)
+        assert np.abs(pixel - [255, 0, 0]).max() <= 3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_turns_the_picture_as_pillow_does_and_only_when_asked(
+    tmp_path: Path, coffee: NDArray[np.uint8], orientation: int
+) -> None:
+    from PIL import ImageOps
+
+    path = tmp_path / "a.png"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(coffee).save(path, exif=exif)
+    assert np.array_equal(read_image(path), coffee)
+    upright = np.array(ImageOps.exif_transpose(Image.open(path)))
+    assert np.array_equal(read_image(path, exif_rotate=True), upright)
+
+
+def test_floating_tiff_is_scaled_and_nan_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    Image.fromarray(np.array([[0.0, 0.5, 1.0]], np.float32)).save(path)
+    assert read_grey(path).tolist() == [[0, 128, 255]]
+    Image.fromarray(np.array([[0.0, np.nan]], np.float32)).save(path)
+    with pytest.raises(ImageError, match="holds NaN"):
+        read_grey(path)
+    Image.fromarray(np.array([[-3.0, 1e6]], np.float32)).save(path)
+    with pytest.raises(ImageError, match="floating values from -3 to 1e"):
+        read_grey(path)
+
+
+def test_a_truncated_jpeg_is_an_error_and_no_half_grey_picture(
+    tmp_path: Path, coffee: NDArray[np.uint8]
+) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(coffee).save(buffer, "JPEG")
+    for share in (0.3, 0.7, 0.98):
+        path = tmp_path / "cut.jpg"
+        path.write_bytes(buffer.getvalue()[: int(len(buffer.getvalue()) * share)])
+        with pytest.raises(ImageError, match=r"cut\.jpg: damaged or cut short"):
+            read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "the file is empty"),
+        (b"this is a letter, not a picture", "not a picture"),
+        (b"\xff\xd8\xff\xe0", "not a picture|damaged"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "not a picture|damaged"),
+    ],
+)
+def test_what_is_no_picture_is_said_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "letter.jpg"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=message) as caught:
+        read_image(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"nowhere\.jpg: no such file"):
+        read_image(tmp_path / "nowhere.jpg")
+    with pytest.raises(ImageError, match="is a folder"):
+        read_image(tmp_path)
+
+
+def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "huge.png"
+    path.write_bytes(png_header(20_000, 20_000))
+    with pytest.raises(
+        ImageError, match=r"20000x20000 pixels are more than the limit of 100 megapixels; .*raise"
+    ):
+        read_image(path)
+    with pytest.raises(ImageError, match="damaged or cut short"):
+        read_image(path, max_pixels=20_000 * 20_000)
+
+
+def test_grey_has_one_definition(coffee: NDArray[np.uint8]) -> None:
+    grey = to_grey(coffee)
+    assert grey.dtype == np.float32
+    expected = coffee.astype(np.float64) @ [0.299, 0.587, 0.114] / 255
+    assert np.allclose(grey, expected, atol=1e-6)
+    assert np.allclose(to_grey((coffee / 255.0).astype(np.float32)), expected, atol=1e-6)
+    assert to_grey(np.full((2, 2), 255, np.uint8)).max() == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="uint8 or floating"):
+        to_grey(np.zeros((4, 4), np.int32))
+    with pytest.raises(ValueError, match="shape"):
+        to_grey(np.zeros((4, 4, 2), np.uint8))
+
+
+def test_pictures_of_a_folder_come_in_natural_order(tmp_path: Path) -> None:
+    for name in ("b10.JPG", "b9.jpg", "a.png", ".hidden.png", "notes.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "c.tif").touch()
+    names = [path.relative_to(tmp_path).as_posix() for path in list_images([tmp_path, tmp_path / "a.png"])]
+    assert names == ["a.png", "b9.jpg", "b10.JPG", "sub/c.tif"]
+
+
+def test_a_folder_without_pictures_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="no pictures in this folder"):
+        list_images([tmp_path])
+
+
+def test_shrinking_keeps_the_shape_and_never_enlarges(coffee: NDArray[np.uint8]) -> None:
+    assert shrink(coffee, 150).shape == (100, 150, 3)
+    assert shrink(coffee, 1000) is coffee
+    assert shrink(coffee, None) is coffee
+    assert shrunk_size((4000, 1), 100) == (100, 1)

@@ -1,0 +1,122 @@
+"""Metrics on cases worked out by hand, and against an oracle and chance."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lfnet.evaluation import metrics
+from lfnet.evaluation.protocols import measure_pair
+from lfnet.evaluation.truth import HomographyTruth
+from lfnet.features import Features
+
+SIZE = (200, 160)
+
+
+def features(keypoints: np.ndarray, descriptors: np.ndarray, orientations: np.ndarray | None = None) -> Features:
+    """Features with unit scales and falling scores."""
+    count = len(keypoints)
+    return Features(
+        keypoints=np.asarray(keypoints, np.float32).reshape(-1, 2),
+        scales=np.ones(count, np.float32),
+        orientations=np.zeros(count, np.float32) if orientations is None else orientations.astype(np.float32),
+        scores=np.linspace(1, 0.5, count, dtype=np.float32),
+        descriptors=np.asarray(descriptors, np.float32),
+        image_size=SIZE,
+    )
+
+
+def test_match_errors_by_hand() -> None:
+    projection = metrics.Projection(
+        points=np.array([[10.0, 10.0], [50.0, 50.0], [90.0, 10.0], [0.0, 0.0]]),
+        visible=np.array([True, True, True, False]),
+    )
+    keypoints = np.array([[13.0, 14.0], [50.0, 51.0]])
+    errors = metrics.match_errors(projection, keypoints, np.array([0, 1, -1, 0]))
+    assert errors[:3].tolist() == [5.0, 1.0, np.inf]
+    assert np.isnan(errors[3])
+    assert metrics.share_within(errors, (1, 3, 5)) == {1.0: 1 / 3, 3.0: 1 / 3, 5.0: 2 / 3}
+
+
+def test_share_of_nothing_is_zero() -> None:
+    assert metrics.share_within(np.array([np.nan, np.nan]), (5.0,)) == {5.0: 0.0}
+    assert metrics.share_within(np.zeros(0), (5.0,)) == {5.0: 0.0}
+
+
+def test_repeatability_and_localisation_by_hand() -> None:
+    projection = metrics.Projection(np.array([[10.0, 10.0], [50.0, 50.0], [90.0, 90.0]]), np.array([True, True, False]))
+    keypoints = np.array([[10.0, 12.0], [10.0, 11.0], [80.0, 50.0], [90.0, 90.0]])
+    distances = metrics.distances_to(projection, keypoints)
+    errors = metrics.nearest_keypoint_errors(distances, projection.visible)
+    assert errors[:2].tolist() == [1.0, 30.0]
+    assert np.isnan(errors[2])
+    assert metrics.share_within(errors, (3,)) == {3.0: 0.5}
+    assert metrics.localisation_error(errors, 3.0) == 1.0
+    assert np.isnan(metrics.localisation_error(errors, 0.5))
+
+
+def test_mutual_precision_by_hand() -> None:
+    mutual = metrics.mutual_nearest(np.array([0, 1, 1, -1]), np.array([0, 2]))
+    assert mutual.tolist() == [True, False, True, False]
+    errors = np.array([2.0, 0.0, 9.0, np.inf])
+    assert metrics.mutual_precision(errors, mutual, (1, 5)) == {1.0: 0.0, 5.0: 0.5}
+    unknown = metrics.mutual_precision(np.full(4, np.nan), mutual, (5,))
+    assert np.isnan(unknown[5.0])
+
+
+def test_orientation_agreement_wraps_and_takes_the_best_at_one_place() -> None:
+    projection = metrics.Projection(np.array([[10.0, 10.0], [50.0, 50.0], [90.0, 90.0]]), np.array([True, True, True]))
+    keypoints = np.array([[10.0, 10.0], [50.0, 50.0], [50.0, 50.0], [90.0, 99.0]])
+    distances = metrics.distances_to(projection, keypoints)
+    expected = np.array([np.pi - 0.1, 0.0, 0.0])
+    orientations = np.array([-np.pi + 0.1, 2.0, 0.3, 0.0])
+    assert metrics.orientation_agreement(distances, expected, orientations) == 1.0
+    orientations[2] = 1.0
+    assert metrics.orientation_agreement(distances, expected, orientations) == 0.5
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_oracle_is_perfect_and_shuffled_is_chance(turned: bool) -> None:
+    generator = np.random.default_rng(3)
+    count = 150
+    points = np.stack(np.meshgrid(np.arange(15) * 13.0 + 5, np.arange(10) * 15.0 + 5), -1).reshape(-1, 2)
+    descriptors = generator.normal(size=(count, 16))
+    angle = 0.7 if turned else 0.0
+    cosine, sine = np.cos(angle), np.sin(angle)
+    matrix = np.array([[cosine, -sine, 100.0], [sine, cosine, 3.0], [0, 0, 1]])
+    truth = HomographyTruth(matrix, SIZE, (400, 400))
+    places, visible = truth.b_from_a(points)
+    assert visible.sum() > 100
+    order = generator.permutation(count)
+    a = features(points, descriptors)
+    b = features(places[order], descriptors[order], np.full(count, angle))
+    perfect = measure_pair(a, b, truth, (1.0, 3.0, 5.0))
+    for name in ("matching_score@1", "repeatability@1", "precision@1", "orientation_agreement"):
+        assert perfect[name] == 1.0, name
+    assert perfect["localisation_error"] < 1e-4
+    shuffled = features(places[order], descriptors[generator.permutation(count)])
+    chance = measure_pair(a, shuffled, truth, (5.0,))
+    assert chance["matching_score@5"] < 6 / count
+    assert chance["repeatability@5"] == 1.0
+
+
+def test_score_is_the_same_whichever_view_is_first() -> None:
+    generator = np.random.default_rng(5)
+    matrix = np.array([[1.0, 0, 12], [0, 1.0, -7], [0, 0, 1]])
+    a = features(generator.uniform(0, 150, (40, 2)), generator.normal(size=(40, 8)))
+    b = features(generator.uniform(0, 150, (50, 2)), generator.normal(size=(50, 8)))
+    forth = measure_pair(a, b, HomographyTruth(matrix, SIZE, SIZE), (20.0,))
+    back = measure_pair(b, a, HomographyTruth(np.linalg.inv(matrix), SIZE, SIZE), (20.0,))
+    for name in ("matching_score@20", "repeatability@20", "localisation_error", "matches", "visible"):
+        assert forth[name] == pytest.approx(back[name], abs=1e-6), name
+
+
+def test_no_keypoints_score_nothing() -> None:
+    a = features(np.array([[10.0, 10.0]]), np.ones((1, 8)))
+    empty = Features.empty(SIZE, dim=8)
+    truth = HomographyTruth(np.eye(3), SIZE, SIZE)
+    for first, second in ((a, empty), (empty, a), (empty, empty)):
+        row = measure_pair(first, second, truth, (5.0,))
+        assert row["matching_score@5"] == 0.0
+        assert row["matches"] == 0.0
+        assert np.isnan(row["precision@5"])

@@ -1,0 +1,744 @@
+"""The network: each part against a slow plain reference, and extraction as a user calls it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import pickle
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lfnet.features import Features
+from lfnet.geometry.filters import gaussian_blur
+from lfnet.models.config import (
+    ConfigError,
+    ExtractionSettings,
+    KeypointConfig,
+    LFNetConfig,
+    OrientationConfig,
+    PatchConfig,
+    ScaleSpaceConfig,
+    config_from_dict,
+    config_to_dict,
+)
+from lfnet.models.descriptor import normalize_patches
+from lfnet.models.detector import DetectorMaps
+from lfnet.models.inputs import normalize_pictures, picture_tensor, resize_to_octave
+from lfnet.models.keypoints import detect_keypoints, refine, select_peaks, strict_maxima, usable_pixels
+from lfnet.models.lfnet import LFNet
+from lfnet.models.orientation import GradientOrientation
+from lfnet.models.patches import sample_patches, smooth_for_patches
+from lfnet.models.scale_space import merge_scales, normalize_maps, window_softmax
+from lfnet.models.weights import WeightsError, describe_weights, load_weights, save_weights
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def everywhere(maps: Tensor) -> Tensor:
+    return torch.ones_like(maps[:, :1], dtype=torch.bool)
+
+
+def as_input(picture: NDArray[np.uint8]) -> Tensor:
+    image = torch.from_numpy(picture)[None, None].float() / 255
+    return normalize_pictures(image, everywhere(image))
+
+
+@pytest.fixture(scope="module")
+def paper_model() -> LFNet:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return LFNet().eval()
+
+
+# --- the paper's network ---
+
+
+def test_defaults_are_the_paper_s(paper_model: LFNet) -> None:
+    shapes = {name: tuple(p.shape) for name, p in paper_model.named_parameters() if p.ndim > 1}
+    expected = {"detector.stem.weight": (16, 1, 5, 5)}
+    for block in range(3):
+        for conv in ("conv1", "conv2"):
+            expected[f"detector.blocks.{block}.{conv}.weight"] = (16, 16, 5, 5)
+    expected |= {f"detector.scale_space.score_convs.{n}.weight": (1, 16, 5, 5) for n in range(5)}
+    expected["detector.orientation.conv.weight"] = (2, 16, 5, 5)
+    channels = (1, 64, 128, 256)
+    expected |= {f"descriptor.convolutions.{3 * n}.weight": (channels[n + 1], channels[n], 3, 3) for n in range(3)}
+    expected["descriptor.hidden.weight"] = (512, 256 * 4 * 4)
+    expected["descriptor.output.weight"] = (256, 512)
+    assert shapes == expected
+
+    config = paper_model.config
+    root = math.sqrt(2)
+    assert config.scale_space.values() == pytest.approx([1 / root, 2**-0.25, 1, 2**0.25, root])
+    assert (config.scale_space.window, config.scale_space.window_strength, config.scale_space.scale_strength) == (
+        15,
+        3.0,
+        100.0,
+    )
+    assert config.detector.leaky_slope == 0.2
+    assert config.octaves == (1.0,)
+    assert config.patches == PatchConfig(size=32, extent=32.0)
+    assert not config.descriptor.normalize_patches
+    assert not config.detector.derivatives
+    assert config.orientation.mode == "head"
+
+
+def test_maps_have_the_size_of_the_picture_and_their_range(paper_model: LFNet, camera: NDArray[np.uint8]) -> None:
+    image = as_input(camera[:70, :91])
+    with torch.no_grad():
+        maps = paper_model.detect(image, everywhere(image))
+    assert maps.scores.shape == maps.scales.shape == (1, 1, 70, 91)
+    assert maps.orientations.shape == (1, 2, 70, 91)
+    assert float(maps.scores.min()) >= 0
+    assert float(maps.scores.max()) <= 1
+    assert float(maps.scales.min()) >= 1 / math.sqrt(2) - 1e-5
+    assert float(maps.scales.max()) <= math.sqrt(2) + 1e-5
+    assert float(maps.scales.std()) > 0.01
+    torch.testing.assert_close(maps.orientations.norm(dim=1), torch.ones(1, 70, 91))
+
+
+def test_orientation_head_starts_at_angle_0(paper_model: LFNet, camera: NDArray[np.uint8]) -> None:
+    image = as_input(camera[:80, :80])
+    with torch.no_grad():
+        cos, sin = paper_model.detect(image, everywhere(image)).orientations.split(1, 1)
+    angles = torch.atan2(sin, cos).abs()
+    assert float(angles.median()) < math.radians(5)
+    assert float(angles.max()) < math.radians(45)
+
+
+def test_configuration_round_trips_and_refuses_what_it_does_not_know() -> None:
+    config = LFNetConfig(octaves=(1.0, 0.5), orientation=OrientationConfig(mode="gradient"))
+    text = json.dumps(config_to_dict(config))
+    assert config_from_dict(LFNetConfig, json.loads(text)) == config
+    for values, message in (
+        ({"detector": {"chanels": 8}}, r"unknown setting detector\.chanels"),
+        ({"detector": {"channels": 8.5}}, "expected int"),
+        ({"detector": {"channels": True}}, "expected int"),
+        ({"detector": 3}, "expected a table"),
+        ({"detector": {"stride": 3}}, "expected 1 or 2"),
+        ({"orientation": {"mode": "up"}}, "'head', 'gradient'"),
+        ({"descriptor": {"channels": [8, 16]}}, "expected 3 values"),
+        ({"scale_space": {"window": 14}}, "odd"),
+        ({"octaves": []}, "at least one"),
+        ({"octaves": [0.0]}, "factors"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            config_from_dict(LFNetConfig, values)
+
+
+# --- scale space ---
+
+
+def slow_window_softmax(maps: NDArray, valid: NDArray, window: int, strength: float) -> NDArray:
+    _, height, width = maps.shape
+    powers = np.exp(strength * maps.astype(np.float64)) * valid
+    result = np.zeros_like(powers)
+    reach = window // 2
+    for y in range(height):
+        for x in range(width):
+            around = powers[:, max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1]
+            if valid[y, x]:
+                result[:, y, x] = powers[:, y, x] / around.sum()
+    return result
+
+
+def test_window_softmax_agrees_with_a_slow_reference() -> None:
+    maps = 2 * torch.randn(2, 3, 20, 26, generator=seeded())
+    valid = torch.ones(2, 1, 20, 26, dtype=torch.bool)
+    valid[1, :, 5:12, :9] = False
+    fast = window_softmax(maps, valid, 15, 3.0)
+    for index in range(2):
+        expected = slow_window_softmax(maps[index].numpy(), valid[index, 0].numpy(), 15, 3.0)
+        np.testing.assert_allclose(fast[index].numpy(), expected, rtol=1e-4, atol=1e-9)
+
+
+def test_window_softmax_bears_peaks_far_apart_in_height() -> None:
+    maps = torch.zeros(1, 2, 40, 40)
+    maps[0, 0, 5, 5], maps[0, 1, 30, 30] = 20.0, 6.0
+    competing = window_softmax(maps, everywhere(maps), 15, 3.0)
+    assert float(competing[0, 0, 5, 5]) == pytest.approx(1, abs=1e-6)
+    assert float(competing[0, 1, 30, 30]) == pytest.approx(1, abs=1e-4)
+    assert bool(torch.isfinite(competing).all())
+    nothing = window_softmax(maps, torch.zeros(1, 1, 40, 40, dtype=torch.bool), 15, 3.0)
+    assert bool((nothing == 0).all())
+
+
+def test_normalize_maps_over_valid_pixels() -> None:
+    maps = 5 + 3 * torch.randn(2, 4, 15, 18, generator=seeded())
+    valid = torch.rand(2, 1, 15, 18, generator=seeded(1)) > 0.3
+    maps = torch.where(valid, maps, torch.full_like(maps, 1e3))
+    normal = normalize_maps(maps, valid)
+    for index in range(2):
+        for channel in range(4):
+            kept = normal[index, channel][valid[index, 0]]
+            assert float(kept.mean()) == pytest.approx(0, abs=1e-4)
+            assert float(kept.std(correction=0)) == pytest.approx(1, abs=1e-3)
+
+
+def test_merge_scales_by_a_softmax() -> None:
+    maps = torch.rand(1, 3, 6, 7, generator=seeded()) * 0.02
+    scales = [0.5, 1.0, 2.0]
+    scores, scale = merge_scales(maps, scales, 100.0)
+    weights = np.exp(100 * maps[0].double().numpy())
+    weights /= weights.sum(0)
+    np.testing.assert_allclose(scores[0, 0].numpy(), (weights * maps[0].numpy()).sum(0), rtol=1e-5)
+    expected = np.exp((weights * np.log(scales)[:, None, None]).sum(0))
+    np.testing.assert_allclose(scale[0, 0].numpy(), expected, rtol=1e-5)
+    clear = torch.zeros(1, 3, 1, 1)
+    clear[0, 2] = 0.8
+    scores, scale = merge_scales(clear, scales, 100.0)
+    assert float(scores) == pytest.approx(0.8)
+    assert float(scale) == pytest.approx(2.0)
+
+
+def test_scales_are_spread_evenly_in_log() -> None:
+    values = ScaleSpaceConfig(scales=7, reach=2.0).values()
+    np.testing.assert_allclose(np.diff(np.log(values)), np.log(4) / 6)
+    assert values[0] == pytest.approx(0.5)
+    assert ScaleSpaceConfig(scales=1).values() == [1.0]
+
+
+# --- keypoints ---
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 7])
+def test_strict_maxima_against_brute_force(size: int) -> None:
+    """Few distinct values, so that ties abound, up to the borders."""
+    scores = torch.randint(0, 6, (2, 1, 17, 13), generator=seeded(size)).float() / 5
+    scores[0, 0, 0, 0] = scores[1, 0, 16, 12] = scores[0, 0, 8, 0] = 2.0
+    found = strict_maxima(scores, size)
+    reach = size // 2
+    expected = np.zeros(scores.shape, bool)
+    for b, _, y, x in np.ndindex(*scores.shape):
+        plane = scores[b, 0].numpy()
+        around = plane[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1]
+        expected[b, 0, y, x] = (around >= plane[y, x]).sum() == 1
+    np.testing.assert_array_equal(found.numpy(), expected)
+    assert expected[0, 0, 0, 0]
+    assert not bool(strict_maxima(torch.ones(1, 1, 9, 9), 3).any())
+
+
+def test_usable_pixels_against_brute_force() -> None:
+    valid = torch.ones(1, 1, 30, 34, dtype=torch.bool)
+    valid[..., 12, 20] = False
+    usable = usable_pixels(valid, 4, 3)[0, 0]
+    for y, x in np.ndindex(30, 34):
+        inside = 4 <= y < 26 and 4 <= x < 30
+        near = max(abs(y - 12), abs(x - 20)) <= 3
+        assert bool(usable[y, x]) == (inside and not near)
+    assert not bool(usable_pixels(valid, 20, 3).any())
+
+
+def test_select_peaks_gives_the_best_and_says_which_exist() -> None:
+    scores = torch.zeros(2, 1, 12, 15)
+    for rank, (y, x) in enumerate([(3, 4), (9, 11), (6, 1)]):
+        scores[0, 0, y, x] = 0.9 - 0.2 * rank
+    scores[1, 0, 5, 7] = 0.3
+    usable = torch.ones(2, 1, 12, 15, dtype=torch.bool)
+    usable[0, 0, 9, 11] = False
+    places, values, present = select_peaks(scores, usable, 4, 5)
+    assert present.tolist() == [[True, True, False, False], [True, False, False, False]]
+    assert places[0, :2].tolist() == [[4, 3], [1, 6]]
+    assert values[0, :2].tolist() == pytest.approx([0.9, 0.5])
+    assert places[1, 0].tolist() == [7, 5]
+
+
+def test_refinement_finds_the_centre_of_a_gaussian() -> None:
+    """The centroid of e^(strength S) by hand, and nearer to the truth than the whole pixel is."""
+    height = width = 21
+    y, x = np.mgrid[0:height, 0:width]
+    for centre_x, centre_y in ((10.3, 9.8), (7.0, 12.0), (12.4, 11.6)):
+        scores = np.exp(-((x - centre_x) ** 2 + (y - centre_y) ** 2) / (2 * 1.0**2)).astype(np.float32)
+        peak = np.array([round(centre_x), round(centre_y)])
+        config = KeypointConfig(subpixel=5, subpixel_strength=10.0)
+        refined = refine(torch.from_numpy(scores)[None, None], torch.from_numpy(peak)[None, None], config)[0, 0]
+        window = scores[peak[1] - 2 : peak[1] + 3, peak[0] - 2 : peak[0] + 3].astype(np.float64)
+        weights = np.exp(10 * window)
+        weights /= weights.sum()
+        offsets = np.arange(-2, 3)
+        by_hand = peak + np.array([(weights.sum(0) * offsets).sum(), (weights.sum(1) * offsets).sum()])
+        np.testing.assert_allclose(refined.numpy(), by_hand, atol=1e-4)
+        error, whole = np.abs(refined.numpy() - [centre_x, centre_y]), np.abs(peak - [centre_x, centre_y])
+        assert bool((error <= 0.65 * whole + 1e-3).all())
+    on_grid = refine(torch.from_numpy(scores)[None, None], torch.tensor([[[3, 4]]]), KeypointConfig(subpixel=1))
+    assert on_grid.tolist() == [[[3.0, 4.0]]]
+
+
+def test_subpixel_gradient_is_an_option() -> None:
+    for wanted in (True, False):
+        scores = torch.rand(1, 1, 20, 20, generator=seeded()).requires_grad_()
+        maps = DetectorMaps(scores, torch.ones(1, 1, 20, 20), torch.ones(1, 2, 20, 20))
+        config = KeypointConfig(subpixel_gradient=wanted)
+        keypoints = detect_keypoints(maps, torch.ones(1, 1, 20, 20, dtype=torch.bool), 5, config)
+        assert keypoints.points.requires_grad == wanted
+        if wanted:
+            keypoints.points.sum().backward()
+            assert scores.grad is not None
+            assert float(scores.grad.abs().sum()) > 0
+
+
+def test_keypoints_read_scale_and_orientation_at_their_pixel() -> None:
+    scores = torch.zeros(1, 1, 20, 24)
+    scores[0, 0, 7, 15] = 0.8
+    scales = torch.rand(1, 1, 20, 24, generator=seeded())
+    turns = torch.rand(1, 2, 20, 24, generator=seeded(1))
+    usable = torch.ones(1, 1, 20, 24, dtype=torch.bool)
+    found = detect_keypoints(DetectorMaps(scores, scales, turns), usable, 3, KeypointConfig())
+    assert found.present.tolist() == [[True, False, False]]
+    assert found.points[0, 0].tolist() == pytest.approx([15, 7], abs=1e-4)
+    assert float(found.scales[0, 0]) == float(scales[0, 0, 7, 15])
+    assert found.orientations[0, 0].tolist() == turns[0, :, 7, 15].tolist()
+
+
+# --- patches ---
+
+
+def test_patches_are_those_of_opencv(camera: NDArray[np.uint8]) -> None:
+    image = torch.from_numpy(camera)[None, None].float() / 255
+    for size, extent in ((32, 32.0), (32, 24.0), (16, 32.0)):
+        config = PatchConfig(size=size, extent=extent)
+        points = torch.tensor([[[100.3, 80.7], [128.0, 128.0], [60.0, 150.25]]])
+        scales = torch.tensor([[1.0, 1.3, 0.8]])
+        angles = torch.tensor([[0.0, 0.7, -2.4]])
+        directions = torch.stack((torch.cos(angles), torch.sin(angles)), -1)
+        patches = sample_patches(image, points, scales, directions, config)[0].numpy()
+        assert patches.shape == (3, size, size)
+        for index in range(3):
+            step = extent / size * float(scales[0, index])
+            cos, sin = step * math.cos(float(angles[0, index])), step * math.sin(float(angles[0, index]))
+            turn = np.array([[cos, -sin], [sin, cos]])
+            shift = points[0, index].numpy() - turn @ np.full(2, (size - 1) / 2)
+            # OpenCV places samples on a grid of 1/32 px, hence the tolerance.
+            expected = cv2.warpAffine(
+                camera.astype(np.float32) / 255,
+                np.column_stack((turn, shift)),
+                (size, size),
+                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                borderMode=cv2.BORDER_REPLICATE,
+            )
+            difference = np.abs(patches[index] - expected)
+            assert difference.mean() < 2e-3
+            assert difference.max() < 0.03
+
+
+def test_patches_beyond_the_edge_repeat_it() -> None:
+    image = torch.arange(40.0).view(1, 1, 1, 40).expand(1, 1, 40, 40).contiguous()
+    patch = sample_patches(
+        image, torch.tensor([[[0.0, 20.0]]]), torch.ones(1, 1), torch.tensor([[[1.0, 0.0]]]), PatchConfig()
+    )
+    assert bool((patch[0, 0, :, :16] == 0).all())
+    torch.testing.assert_close(patch[0, 0, 5, 16:], torch.arange(16) + 0.5)
+
+
+def test_patches_are_differentiable_in_place_scale_and_orientation() -> None:
+    generator = seeded()
+    image = gaussian_blur(torch.randn(1, 1, 64, 64, generator=generator), 4.0).double()
+    weights = torch.randn(32, 32, generator=generator).double()
+
+    def value(x: float, y: float, scale: float, angle: float) -> float:
+        return float(response(torch.tensor([x, y, scale, angle], dtype=torch.float64)))
+
+    def response(values: Tensor) -> Tensor:
+        x, y, scale, angle = values
+        direction = torch.stack((torch.cos(angle), torch.sin(angle))).view(1, 1, 2)
+        point = torch.stack((x, y)).view(1, 1, 2)
+        return (sample_patches(image, point, scale.view(1, 1), direction, PatchConfig())[0, 0] * weights).sum()
+
+    start = [31.37, 30.61, 1.09, 0.6]
+    values = torch.tensor(start, dtype=torch.float64).requires_grad_()
+    response(values).backward()
+    assert values.grad is not None
+    step = 1e-6
+    for index, gradient in enumerate(values.grad.tolist()):
+        above, below = list(start), list(start)
+        above[index] += step
+        below[index] -= step
+        assert gradient == pytest.approx((value(*above) - value(*below)) / (2 * step), rel=1e-3, abs=1e-4)
+        assert abs(gradient) > 1e-3
+
+
+def test_smoothing_only_where_patches_are_coarser_than_pixels(camera: NDArray[np.uint8]) -> None:
+    image = as_input(camera[:64, :64])
+    assert smooth_for_patches(image, PatchConfig(32, 32.0)) is image
+    coarse = smooth_for_patches(image, PatchConfig(16, 32.0))
+    torch.testing.assert_close(coarse, gaussian_blur(image, 1.0))
+
+
+def test_normalized_patches_do_not_see_gain_and_bias() -> None:
+    patches = torch.randn(6, 32, 32, generator=seeded())
+    normal = normalize_patches(patches)
+    torch.testing.assert_close(normal.mean((1, 2)), torch.zeros(6), atol=1e-5, rtol=0)
+    torch.testing.assert_close(normal.std((1, 2), correction=0), torch.ones(6), atol=1e-3, rtol=0)
+    torch.testing.assert_close(normalize_patches(0.6 * patches + 0.3), normal, atol=1e-3, rtol=0)
+    assert float(normalize_patches(torch.full((1, 32, 32), 0.4)).abs().max()) < 1e-3
+
+
+def test_descriptors_do_not_see_gain_and_bias_where_patches_are_normalized(tiny_model: LFNet) -> None:
+    patches = torch.randn(6, 32, 32, generator=seeded())
+    with torch.no_grad():
+        plain, changed = tiny_model.descriptor(patches), tiny_model.descriptor(0.7 * patches - 0.2)
+    torch.testing.assert_close(plain, changed, atol=2e-3, rtol=0)
+    raw = LFNet(dataclasses.replace(tiny_model.config, descriptor=dataclasses.replace(
+        tiny_model.config.descriptor, normalize_patches=False))).eval()  # fmt: skip
+    raw.load_state_dict(tiny_model.state_dict())
+    with torch.no_grad():
+        assert float((raw.descriptor(patches) - raw.descriptor(0.7 * patches - 0.2)).abs().max()) > 0.01
+
+
+# --- the gradient orientation ---
+
+
+def field_of(picture: Tensor) -> Tensor:
+    module = GradientOrientation(2, OrientationConfig(mode="gradient"))
+    images = normalize_pictures(picture, everywhere(picture))
+    with torch.no_grad():
+        return module(torch.zeros(1, 2, *picture.shape[-2:]), images, everywhere(picture))
+
+
+def test_gradient_orientation_turns_with_the_picture_by_90_degrees(camera: NDArray[np.uint8]) -> None:
+    picture = torch.from_numpy(camera[40:140, 60:160].copy())[None, None].float() / 255
+    upright = field_of(picture)
+    # rot90 over (y, x) moves +x to where -y was: on screen a turn against the clock.
+    turned = field_of(torch.rot90(picture, 1, (2, 3)))
+    expected = torch.rot90(upright, 1, (2, 3))
+    expected = torch.cat((expected[:, 1:], -expected[:, :1]), 1)
+    torch.testing.assert_close(turned, expected, atol=1e-2, rtol=0)
+    assert float((turned - upright).abs().mean()) > 0.1
+
+
+def test_gradient_orientation_turns_with_the_picture_by_30_degrees(camera: NDArray[np.uint8]) -> None:
+    side, angle = 161, math.radians(30)
+    cos, sin = math.cos(angle), math.sin(angle)
+    middle = (side - 1) / 2
+    turn = np.array([[cos, -sin], [sin, cos]])
+    source = np.ascontiguousarray(camera[40 : 40 + side, 50 : 50 + side])
+    matrix = np.column_stack((turn, middle - turn @ [middle, middle]))
+    turned = cv2.warpAffine(source, matrix, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+    before, after = (field_of(torch.from_numpy(each)[None, None].float() / 255)[0] for each in (source, turned))
+    errors = []
+    for x, y in np.random.default_rng(0).uniform(-40, 40, (300, 2)):
+        u, v = turn @ [x, y] + middle
+        there = after[:, round(v), round(u)].numpy()
+        here = before[:, round(y + middle), round(x + middle)].numpy()
+        expected = turn @ here
+        errors.append(abs(math.atan2(np.linalg.det([expected, there]), expected @ there)))
+    assert np.degrees(np.median(errors)) < 6
+    assert np.mean(np.degrees(errors) < 22.5) > 0.85
+
+
+# --- inputs ---
+
+
+def test_pictures_are_normalized_over_valid_pixels(camera: NDArray[np.uint8]) -> None:
+    image = torch.from_numpy(camera[:80, :90].copy())[None, None].float() / 255
+    valid = everywhere(image)
+    valid[..., :20, :30] = False
+    normal = normalize_pictures(image, valid)
+    assert float(normal[valid].mean()) == pytest.approx(0, abs=1e-5)
+    assert float(normal[valid].std(correction=0)) == pytest.approx(1, abs=1e-4)
+    assert bool((normal[~valid] == 0).all())
+    torch.testing.assert_close(normalize_pictures(0.5 * image + 0.2, valid), normal, atol=1e-4, rtol=0)
+
+
+def test_a_resized_picture_keeps_places() -> None:
+    """A blob at (x, y) is at (x + 0.5) r - 0.5 in the octave of exact ratio r."""
+    y, x = np.mgrid[0:121, 0:163].astype(np.float32)
+    image = torch.from_numpy(np.exp(-((x - 70.4) ** 2 + (y - 51.9) ** 2) / 128))[None, None]
+    for octave in (0.5, 0.25, 1.5):
+        small, _, ratio = resize_to_octave(image, everywhere(image), octave)
+        weights = small[0, 0].numpy().astype(np.float64)
+        v, u = np.mgrid[0 : small.shape[-2], 0 : small.shape[-1]]
+        centre = np.array([(weights * u).sum(), (weights * v).sum()]) / weights.sum()
+        np.testing.assert_allclose((centre + 0.5) / ratio - 0.5, [70.4, 51.9], atol=0.05)
+
+
+def test_what_counts_as_a_picture(camera: NDArray[np.uint8]) -> None:
+    grey, usable = picture_tensor(camera, None)
+    assert grey.shape == (1, 256, 256)
+    assert bool(usable.all())
+    colour = np.stack((camera, camera // 2, camera // 3), -1)
+    expected = 0.299 * colour[..., 0] / 255 + 0.587 * colour[..., 1] / 255 + 0.114 * colour[..., 2] / 255
+    np.testing.assert_allclose(picture_tensor(colour, None)[0][0].numpy(), expected, atol=1e-5)
+    wide, _ = picture_tensor((camera.astype(np.uint16) * 257), None)
+    torch.testing.assert_close(wide, grey)
+    for bad, message in (
+        (np.zeros((4, 5, 6, 7), np.uint8), "expected \\(H, W\\)"),
+        (np.zeros((20, 0), np.uint8), "expected \\(H, W\\)"),
+        (np.zeros((20, 20), np.int64), "expected uint8"),
+        (np.full((20, 20), np.nan, np.float32), "NaN"),
+        (np.full((20, 20), np.inf, np.float32), "NaN or infinite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            picture_tensor(bad, None)
+    with pytest.raises(ValueError, match="size of its picture"):
+        picture_tensor(camera, np.ones((10, 10), bool))
+
+
+# --- extraction ---
+
+
+def assert_same_features(first: Features, second: Features, tolerance: float = 1e-4) -> None:
+    assert len(first) == len(second)
+    for name in ("keypoints", "scales", "scores", "descriptors"):
+        np.testing.assert_allclose(getattr(first, name), getattr(second, name), atol=tolerance, rtol=tolerance)
+    turn = np.angle(np.exp(1j * (first.orientations - second.orientations)))
+    assert np.abs(turn).max() < 1e-3
+
+
+def test_a_batch_gives_the_same_as_one_at_a_time(
+    tiny_model: LFNet, camera: NDArray[np.uint8], coffee: NDArray[np.uint8]
+) -> None:
+    pictures = [camera[:150, :130], coffee, camera[100:250, 120:250], camera[:64, :64]]
+    together = tiny_model.extract(pictures, settings=ExtractionSettings(max_keypoints=150))
+    for picture, features in zip(pictures, together, strict=True):
+        alone = tiny_model.extract([picture], settings=ExtractionSettings(max_keypoints=150))[0]
+        assert len(alone) > 0
+        assert alone.image_size == (picture.shape[1], picture.shape[0])
+        assert_same_features(features, alone)
+
+
+def test_extraction_of_a_tensor_an_array_and_a_list_agree(tiny_model: LFNet, camera: NDArray[np.uint8]) -> None:
+    crop = camera[:120, :140]
+    expected = tiny_model.extract(crop)[0]
+    tensor = torch.from_numpy(crop)[None, None].float() / 255
+    for images in ([crop], tensor, crop.astype(np.float32) / 255, np.repeat(crop[..., None], 3, -1), tensor[0]):
+        assert_same_features(tiny_model.extract(images)[0], expected)
+    assert tiny_model.extract([]) == []
+
+
+def test_features_are_what_they_claim(tiny_model: LFNet, camera: NDArray[np.uint8]) -> None:
+    features = tiny_model.extract(camera, settings=ExtractionSettings(max_keypoints=90))[0]
+    assert len(features) == 90
+    np.testing.assert_allclose(np.linalg.norm(features.descriptors, axis=1), 1, atol=1e-5)
+    assert bool((np.diff(features.scores) <= 0).all())
+    assert features.scores.max() <= 1
+    border = tiny_model.config.keypoints.border
+    reach = tiny_model.config.keypoints.subpixel // 2
+    assert features.keypoints.min() >= border - reach
+    assert features.keypoints.max() <= 255 - border + reach
+    assert len(tiny_model.extract(camera, settings=ExtractionSettings(max_keypoints=10))[0]) == 10
+    best = features.scores[20]
+    good = tiny_model.extract(camera, settings=ExtractionSettings(max_keypoints=90, min_score=float(best)))[0]
+    assert len(good) == 21
+
+
+def test_extraction_leaves_the_mode_of_the_model_alone(tiny_model: LFNet, camera: NDArray[np.uint8]) -> None:
+    model = LFNet(tiny_model.config)
+    model.load_state_dict(tiny_model.state_dict())
+    model.train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    features = model.extract(camera[:100, :100])[0]
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert_same_features(features, tiny_model.extract(camera[:100, :100])[0])
+
+
+def test_masked_places_have_no_keypoints_and_no_say(tiny_model: LFNet, camera: NDArray[np.uint8]) -> None:
+    mask = np.ones(camera.shape, bool)
+    mask[60:140, 100:220] = False
+    features = tiny_model.extract(camera, mask=mask)[0]
+    border = tiny_model.config.keypoints.border
+    x, y = features.keypoints.round().astype(int).T
+    reach = border - tiny_model.config.keypoints.subpixel // 2
+    near = (x > 100 - reach) & (x < 219 + reach) & (y > 60 - reach) & (y < 139 + reach)
+    assert len(features) > 50
+    assert not near.any()
+    scribbled = camera.copy()
+    scribbled[~mask] = np.random.default_rng(0).integers(0, 256, int((~mask).sum()))
+    again = tiny_model.extract([scribbled], mask=[mask])[0]
+    np.testing.assert_allclose(again.keypoints, features.keypoints, atol=1e-4)
+    np.testing.assert_allclose(again.descriptors, features.descriptors, atol=1e-4)
+    assert len(tiny_model.extract(camera, mask=np.zeros_like(mask))[0]) == 0
+    with pytest.raises(ValueError, match="one per picture"):
+        tiny_model.extract([camera], mask=[mask, mask])
+
+
+def test_upright_and_single_scale(tiny_model: LFNet, camera: NDArray[np.uint8]) -> None:
+    crop = camera[:160, :160]
+    free = tiny_model.extract(crop)[0]
+    assert free.orientations.std() > 0.3
+    assert free.scales.std() > 0.01
+    level = tiny_model.extract(crop, settings=ExtractionSettings(upright=True))[0]
+    assert bool((level.orientations == 0).all())
+    np.testing.assert_array_equal(level.keypoints, free.keypoints)
+    np.testing.assert_array_equal(level.scales, free.scales)
+    assert np.abs(level.descriptors - free.descriptors).max() > 0.01
+    alike = tiny_model.extract(crop, settings=ExtractionSettings(single_scale=True, octaves=(1.0, 0.5)))[0]
+    assert set(np.round(alike.scales, 5)) == {1.0, 2.0}
+
+
+def test_the_border_is_a_setting(tiny_model: LFNet) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (100, 100)).astype(np.uint8)
+    near = tiny_model.extract(noise, settings=ExtractionSettings(border=1))[0].keypoints
+    far = tiny_model.extract(noise, settings=ExtractionSettings(border=30))[0].keypoints
+    assert near.min() < 8
+    assert far.min() >= 28
+    assert far.max() <= 71
+
+
+class BlobDetector(torch.nn.Module):
+    """Brightness as score, so that keypoints lie on blobs in every octave."""
+
+    def forward(self, images: Tensor, valid: Tensor) -> DetectorMaps:
+        scores = torch.sigmoid(images - 6) * valid
+        turns = torch.zeros(len(images), 2, *images.shape[-2:])
+        turns[:, 0] = 1
+        return DetectorMaps(scores, torch.ones_like(scores), turns)
+
+
+def test_octaves_speak_in_pixels_of_the_picture(tiny_model: LFNet) -> None:
+    model = LFNet(tiny_model.config).eval()
+    model.detector = BlobDetector()  # type: ignore[assignment]
+    centres = np.array([(70.4, 51.9), (140.0, 101.3), (45.2, 120.6)])
+    y, x = np.mgrid[0:171, 0:213].astype(np.float32)
+    picture = sum(np.exp(-((x - u) ** 2 + (y - v) ** 2) / 50) for u, v in centres)
+    for octave in (1.0, 0.5, 0.25):
+        settings = ExtractionSettings(octaves=(octave,), max_keypoints=3)
+        features = model.extract(np.asarray(picture, np.float32), settings=settings)[0]
+        assert len(features) == 3
+        distances = np.linalg.norm(features.keypoints[:, None] - centres[None], axis=-1)
+        assert distances.min(0).max() < (0.6 if octave > 0.25 else 1.0)
+        np.testing.assert_allclose(features.scales, 1 / octave, rtol=0.02)
+    both = model.extract(np.asarray(picture, np.float32), settings=ExtractionSettings(octaves=(1.0, 0.5)))[0]
+    assert {1, 2} <= set(np.round(both.scales).astype(int))
+
+
+def test_blank_and_tiny_pictures(tiny_model: LFNet, camera: NDArray[np.uint8]) -> None:
+    assert len(tiny_model.extract(camera[:64, :64])[0]) > 0
+    blank = [np.full((80, 90), level, np.uint8) for level in (0, 97, 255)]
+    thin = [camera[:, :1], camera[:1, :], camera[:5, :200], camera[:1, :1]]
+    for features in tiny_model.extract(blank + thin):
+        assert len(features) == 0
+        assert features.descriptors.shape == (0, 64)
+
+
+def test_a_picture_with_nan_is_refused(tiny_model: LFNet) -> None:
+    picture = np.random.default_rng(0).random((80, 80), dtype=np.float32)
+    picture[3, 3] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        tiny_model.extract(picture)
+
+
+# --- describing ---
+
+
+def test_describe_agrees_with_extract(tiny_model: LFNet, camera: NDArray[np.uint8]) -> None:
+    features = tiny_model.extract(camera, settings=ExtractionSettings(max_keypoints=200))[0]
+    rows = tiny_model.describe(camera, features.keypoints, features.scales, features.orientations)
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(rows, features.descriptors, atol=1e-4)
+    moved = tiny_model.describe(camera, features.keypoints + 3, features.scales, features.orientations)
+    assert np.abs(moved - features.descriptors).max() > 0.05
+
+
+def test_describe_agrees_with_extract_in_coarse_octaves(tiny_model: LFNet, camera: NDArray[np.uint8]) -> None:
+    """A scale on the limit of two octaves may have come from either; all others tell their octave."""
+    for octave in (0.5, 0.25):
+        features = tiny_model.extract(camera, settings=ExtractionSettings(octaves=(octave,)))[0]
+        rows = tiny_model.describe(camera, features.keypoints, features.scales, features.orientations)
+        clear = features.scales * octave > tiny_model.config.scale_space.values()[0] * 1.01
+        assert int(clear.sum()) >= 10
+        np.testing.assert_allclose(rows[clear], features.descriptors[clear], atol=1e-4)
+
+
+def test_describe_checks_what_it_gets(tiny_model: LFNet, camera: NDArray[np.uint8]) -> None:
+    assert tiny_model.describe(camera, np.zeros((0, 2), np.float32)).shape == (0, 64)
+    point = np.array([[100.0, 90.0]], np.float32)
+    plain = tiny_model.describe(camera, point)
+    np.testing.assert_array_equal(plain, tiny_model.describe(camera, point, np.ones(1), np.zeros(1)))
+    assert np.abs(plain - tiny_model.describe(camera, point, np.ones(1), np.ones(1))).max() > 0.01
+    for arguments in ((np.zeros((3, 3)),), (np.zeros((3, 2)), np.ones(2)), (np.zeros((3, 2)), np.ones(3), np.ones(1))):
+        with pytest.raises(ValueError, match="expected keypoints"):
+            tiny_model.describe(camera, *arguments)
+
+
+# --- weights ---
+
+
+def test_weights_round_trip(tiny_model: LFNet, tmp_path: Path, camera: NDArray[np.uint8]) -> None:
+    path = tmp_path / "deep" / "model.safetensors"
+    save_weights(path, tiny_model, {"licence": "Apache-2.0", "steps": 12})
+    loaded = load_weights(path)
+    assert not loaded.training
+    assert loaded.config == tiny_model.config
+    expected = tiny_model.extract(camera[:90, :90])[0]
+    assert_same_features(loaded.extract(camera[:90, :90])[0], expected, 0)
+    assert_same_features(LFNet.from_pretrained(path).extract(camera[:90, :90])[0], expected, 0)
+    header = describe_weights(path)
+    assert header["card"] == {"licence": "Apache-2.0", "steps": 12}
+    assert header["config"] == json.loads(json.dumps(config_to_dict(tiny_model.config)))
+    assert header["parameters"] == sum(p.numel() for p in tiny_model.parameters())
+    assert [entry.name for entry in path.parent.iterdir()] == ["model.safetensors"]
+
+
+def rewrite_header(source: Path, target: Path, change: dict[str, str]) -> None:
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    with safe_open(str(source), framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        save_file(tensors, str(target), metadata={**(file.metadata() or {}), **change})
+
+
+def test_weights_that_do_not_fit_are_refused(tiny_weights: Path, tmp_path: Path) -> None:
+    config = describe_weights(tiny_weights)["config"]
+    path = tmp_path / "changed.safetensors"
+
+    rewrite_header(tiny_weights, path, {"config": json.dumps({**config, "colour": True})})
+    with pytest.raises(WeightsError, match="unknown setting colour"):
+        load_weights(path)
+
+    wider = {**config, "detector": {**config["detector"], "channels": 6}}
+    rewrite_header(tiny_weights, path, {"config": json.dumps(wider)})
+    with pytest.raises(WeightsError, match="another configuration"):
+        load_weights(path)
+
+    deeper = {**config, "detector": {**config["detector"], "blocks": 2}}
+    rewrite_header(tiny_weights, path, {"config": json.dumps(deeper)})
+    with pytest.raises(WeightsError, match="another configuration"):
+        load_weights(path)
+
+    rewrite_header(tiny_weights, path, {"format": "other"})
+    with pytest.raises(WeightsError, match="expected format"):
+        load_weights(path)
+
+
+def test_damaged_weights_are_refused(tiny_weights: Path, tmp_path: Path) -> None:
+    whole = tiny_weights.read_bytes()
+    path = tmp_path / "damaged.safetensors"
+    for content in (whole[: len(whole) // 2], whole[:20], b"", b"text named .safetensors\n" * 9):
+        path.write_bytes(content)
+        with pytest.raises(WeightsError, match=r"damaged\.safetensors: cannot be read"):
+            load_weights(path)
+    with pytest.raises(WeightsError, match="no such file"):
+        load_weights(tmp_path / "missing.safetensors")
+    with pytest.raises(WeightsError, match="no such file, nor weights of that name"):
+        load_weights("no-such-name")
+
+
+class Bomb:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.marker,)
+
+
+def test_loading_never_unpickles(tmp_path: Path) -> None:
+    marker, path = tmp_path / "executed", tmp_path / "bomb.safetensors"
+    path.write_bytes(pickle.dumps(Bomb(marker)))
+    with pytest.raises(WeightsError, match="cannot be read"):
+        load_weights(path)
+    torch.save({"bomb": Bomb(marker)}, path)
+    with pytest.raises(WeightsError, match="cannot be read"):
+        load_weights(path)
+    assert not marker.exists()
