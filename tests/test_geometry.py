@@ -13,7 +13,7 @@ from torch import Tensor
 from lfnet.data.pair import View
 from lfnet.data.resample import crop_transform, resample_view
 from lfnet.geometry.camera import pixel_grid, project, transform_points, unproject
-from lfnet.geometry.filters import DERIVATIVE_GAIN, derivative_stack, gaussian_blur, gradients
+from lfnet.geometry.filters import DERIVATIVE_GAIN, derivative_stack, gaussian_blur, gradients, grow, separable
 from lfnet.geometry.sampling import in_bounds, sample, sample_inverse_depth
 from lfnet.geometry.transform import (
     apply_homography,
@@ -544,6 +544,23 @@ def test_derivatives_of_a_polynomial_are_exact() -> None:
     )
     stack = derivative_stack(image)[0]
     torch.testing.assert_close(stack[inner], torch.cat((first, second, products))[inner], atol=2e-5, rtol=1e-4)
+
+
+def test_separable_filters_are_the_convolution_they_stand_for() -> None:
+    maps, along_x, along_y = random_points(15 * 4).view(2, 3, 4, 5), torch.tensor([0.2, -0.5, 1.0]), torch.rand(5)
+    padded = torch.nn.functional.pad(maps, (1, 1, 2, 2), mode="replicate")
+    kernel = (along_y[:, None] * along_x).expand(3, 1, 5, 3)
+    expected = torch.nn.functional.conv2d(padded, kernel, groups=3)
+    torch.testing.assert_close(separable(maps, along_x, along_y), expected, atol=1e-3, rtol=1e-5)
+
+
+def test_a_mask_grows_as_a_square() -> None:
+    mask = torch.zeros(2, 1, 9, 11, dtype=torch.bool)
+    mask[0, 0, 4, 1] = True
+    expected = torch.zeros_like(mask)
+    expected[0, 0, 2:7, :4] = True
+    assert torch.equal(grow(mask, 2), expected)
+    assert torch.equal(grow(mask, 0), mask)
 
 
 def test_blur_keeps_the_mean_and_has_its_deviation() -> None:

@@ -106,6 +106,40 @@ def test_maps_have_the_size_of_the_picture_and_their_range(paper_model: LFNet, c
     torch.testing.assert_close(maps.orientations.norm(dim=1), torch.ones(1, 70, 91))
 
 
+def mirrored(model: LFNet) -> LFNet:
+    """The same network, looking into a mirror: its kernels, and the places within a feature pixel, change sides."""
+    state = {name: value.flip(-1) if value.ndim == 4 else value for name, value in model.state_dict().items()}
+    stride = model.config.detector.stride
+    for name, value in state.items():
+        if "score_convs" in name:
+            state[name] = value.unflatten(0, (stride, stride)).flip(1).flatten(0, 1)
+    twin = LFNet(model.config).eval()
+    twin.load_state_dict(state)
+    return twin
+
+
+def test_half_resolution_is_not_shifted(tiny_model: LFNet, camera: NDArray[np.uint8]) -> None:
+    """A kernel off the middle of its 2 x 2 pixels would move all maps; in a mirror, to the other side."""
+    assert tiny_model.config.detector.stride == 2
+    image = as_input(camera[:80, :90])
+    with torch.no_grad():
+        maps = tiny_model.detect(image, everywhere(image))
+        in_mirror = mirrored(tiny_model).detect(image.flip(-1), everywhere(image))
+    torch.testing.assert_close(in_mirror.scores.flip(-1), maps.scores, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(in_mirror.scales.flip(-1), maps.scales, atol=1e-4, rtol=1e-3)
+
+
+def test_half_resolution_of_odd_pictures(tiny_model: LFNet, camera: NDArray[np.uint8]) -> None:
+    """An odd picture's features are those of the picture with its last row and column repeated."""
+    odd = as_input(camera[:71, :93])
+    even = torch.nn.functional.pad(odd, (0, 1, 0, 1), mode="replicate")
+    with torch.no_grad():
+        torch.testing.assert_close(tiny_model.detector.features(odd), tiny_model.detector.features(even))
+        maps = tiny_model.detect(odd, everywhere(odd))
+    assert maps.scores.shape == maps.scales.shape == (1, 1, 71, 93)
+    assert maps.orientations.shape == (1, 2, 71, 93)
+
+
 def test_orientation_head_starts_at_angle_0(paper_model: LFNet, camera: NDArray[np.uint8]) -> None:
     image = as_input(camera[:80, :80])
     with torch.no_grad():

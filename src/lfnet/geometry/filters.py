@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Bool, Float
 
 
 def gaussian_kernel(sigma: float) -> Float[Tensor, "N"]:
@@ -42,19 +42,36 @@ def second_derivative_kernel(sigma: float) -> Float[Tensor, "N"]:
 def separable(
     maps: Float[Tensor, "B C H W"], along_x: Float[Tensor, "N"], along_y: Float[Tensor, "M"]
 ) -> Float[Tensor, "B C H W"]:
-    """Correlate every channel with `along_y` x `along_x`, edges replicated."""
-    channels = maps.shape[1]
-    kernel_x = along_x.to(maps).view(1, 1, 1, -1).expand(channels, 1, 1, -1)
-    kernel_y = along_y.to(maps).view(1, 1, -1, 1).expand(channels, 1, -1, 1)
-    radius_x, radius_y = len(along_x) // 2, len(along_y) // 2
-    padded = F.pad(maps, (radius_x, radius_x, radius_y, radius_y), mode="replicate")
-    return F.conv2d(F.conv2d(padded, kernel_x, groups=channels), kernel_y, groups=channels)
+    """Correlate every channel with `along_y` x `along_x`, edges replicated.
+
+    Written as one shifted sum a tap: on a CPU several times faster than a convolution with a group for each channel.
+    """
+    return _correlate(_correlate(maps, along_x, -1), along_y, -2)
+
+
+def _correlate(maps: Float[Tensor, "B C H W"], kernel: Float[Tensor, "N"], dim: int) -> Float[Tensor, "B C H W"]:
+    radius, length = len(kernel) // 2, maps.shape[dim]
+    margins = (radius, radius, 0, 0) if dim == -1 else (0, 0, radius, radius)
+    padded = F.pad(maps, margins, mode="replicate")
+    first, *others = kernel.tolist()
+    total = first * padded.narrow(dim, 0, length)
+    for shift, weight in enumerate(others, 1):
+        total = total.add(padded.narrow(dim, shift, length), alpha=weight)
+    return total
 
 
 def gaussian_blur(maps: Float[Tensor, "B C H W"], sigma: float) -> Float[Tensor, "B C H W"]:
     """Smooth every channel by a Gaussian of deviation `sigma` px, edges replicated."""
     kernel = gaussian_kernel(sigma)
     return separable(maps, kernel, kernel)
+
+
+def grow(mask: Bool[Tensor, "B 1 H W"], reach: int) -> Bool[Tensor, "B 1 H W"]:
+    """True within `reach` px, as a square, of a true pixel."""
+    if reach == 0 or not bool(mask.any()):
+        return mask
+    rows = F.max_pool2d(mask.float(), (1, 2 * reach + 1), 1, (0, reach))
+    return F.max_pool2d(rows, (2 * reach + 1, 1), 1, (reach, 0)) > 0
 
 
 def gradients(image: Float[Tensor, "B 1 H W"], sigma: float = 1.0) -> Float[Tensor, "B 2 H W"]:

@@ -25,7 +25,8 @@ class DetectorConfig:
     blocks: int = 3
     """Residual blocks of two convolutions each (paper: 3)."""
     stride: int = 1
-    """Stride of the first convolution (paper: 1). With 2, features live at half resolution."""
+    """Stride of the first convolution (paper: 1). With 2, features live at half resolution, and each convolution to
+    scores gives the four of a feature pixel."""
     derivatives: bool = False
     """Feed first and second derivatives and their products beside the grey picture (paper: no)."""
     leaky_slope: float = 0.2

@@ -62,10 +62,12 @@ class Detector(nn.Module):
         self.config = config.detector
         channels, size = self.config.channels, self.config.kernel_size
         inputs = 1 + (DERIVATIVE_CHANNELS if self.config.derivatives else 0)
-        self.stem = nn.Conv2d(inputs, channels, size, stride=self.config.stride, padding=size // 2)
+        # With stride 2 an even kernel lies symmetrically about the 2 x 2 pixels of its feature.
+        stride = self.config.stride
+        self.stem = nn.Conv2d(inputs, channels, size + stride - 1, stride=stride, padding=size // 2)
         self.blocks = nn.Sequential(*(ResidualBlock(self.config) for _ in range(self.config.blocks)))
         self.norm = nn.BatchNorm2d(channels)
-        self.scale_space = ScaleSpace(channels, config.scale_space)
+        self.scale_space = ScaleSpace(channels, stride, config.scale_space)
         orientation = GradientOrientation if config.orientation.mode == "gradient" else OrientationHead
         self.orientation = orientation(channels, config.orientation)
 
@@ -82,12 +84,16 @@ class Detector(nn.Module):
         return DetectorMaps(scores, scales, self.orientation(features, images, valid))
 
     def features(self, images: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B C h w"]:
-        """Feature map at the resolution of the picture, or half of it with stride 2."""
+        """Feature map at the resolution of the picture, or half of it, rounded up, with stride 2."""
         inputs = images
         if self.config.derivatives:
             # Products of small derivatives need float32, in training under autocast as in use.
             with torch.autocast(images.device.type, enabled=False):
                 inputs = torch.cat((images, derivative_stack(images)), 1)
+        height, width = images.shape[-2:]
+        stride = self.config.stride
+        if height % stride or width % stride:
+            inputs = F.pad(inputs, (0, -width % stride, 0, -height % stride), mode="replicate")
         inputs = inputs.contiguous(memory_format=torch.channels_last)
         features = self.blocks(self.stem(inputs))
         return F.leaky_relu(self.norm(features), self.config.leaky_slope)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lfnet.geometry.filters import grow
 from lfnet.geometry.sampling import sample
 from lfnet.models.config import KeypointConfig
 
@@ -53,12 +54,7 @@ def strict_maxima(scores: Float[Tensor, "B 1 H W"], size: int) -> Bool[Tensor, "
 
 def usable_pixels(valid: Bool[Tensor, "B 1 H W"], border: int, reach: int) -> Bool[Tensor, "B 1 H W"]:
     """Pixels where keypoints may lie: `border` px from the edges, `reach` px (as a square) from invalid pixels."""
-    usable = valid
-    if reach > 0 and not bool(valid.all()):
-        invalid = (~valid).float()
-        rows = F.max_pool2d(invalid, (1, 2 * reach + 1), 1, (0, reach))
-        grown = F.max_pool2d(rows, (2 * reach + 1, 1), 1, (reach, 0))
-        usable = grown == 0
+    usable = ~grow(~valid, reach)
     inside = torch.zeros_like(usable)
     height, width = valid.shape[-2:]
     inside[..., border : max(border, height - border), border : max(border, width - border)] = True

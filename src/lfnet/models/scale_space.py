@@ -18,30 +18,40 @@ if TYPE_CHECKING:
 
 
 class ScaleSpace(nn.Module):
-    """One score map per scale, made to compete, merged into a score map and a scale map."""
+    """One score map per scale, made to compete, merged into a score map and a scale map.
 
-    def __init__(self, channels: int, config: ScaleSpaceConfig) -> None:
+    Args:
+        channels: of the feature map.
+        stride: pixels of the picture per pixel of the feature map. Above 1, each convolution gives the stride x stride
+            scores within a feature pixel, so that a map of half resolution still tells one pixel from the next (Shi et
+            al., "Real-time single image and video super-resolution", 2016, section 3.2).
+    """
+
+    def __init__(self, channels: int, stride: int, config: ScaleSpaceConfig) -> None:
         super().__init__()
         self.config = config
+        self.stride = stride
         size = config.kernel_size
-        self.score_convs = nn.ModuleList(nn.Conv2d(channels, 1, size, padding=size // 2) for _ in config.values())
+        self.score_convs = nn.ModuleList(
+            nn.Conv2d(channels, stride**2, size, padding=size // 2) for _ in config.values()
+        )
 
     def forward(
         self, features: Float[Tensor, "B C h w"], valid: Bool[Tensor, "B 1 H W"], size: tuple[int, int]
     ) -> tuple[Float[Tensor, "B 1 H W"], Float[Tensor, "B 1 H W"]]:
         """Score map in [0, 1] and scale map, both of `size` = (height, width)."""
-        maps = torch.cat([self._score_map(features, index, size) for index in range(self.config.scales)], 1)
+        scales = self.config.values()
+        maps = torch.cat([self._score_map(features, index, scale) for index, scale in enumerate(scales)], 1)
         with torch.autocast(maps.device.type, enabled=False):
-            normalized = normalize_maps(maps.float(), valid)
+            normalized = normalize_maps(maps[..., : size[0], : size[1]].float(), valid)
             competing = window_softmax(normalized, valid, self.config.window, self.config.window_strength)
-            return merge_scales(competing, self.config.values(), self.config.scale_strength)
+            return merge_scales(competing, scales, self.config.scale_strength)
 
-    def _score_map(self, features: Float[Tensor, "B C h w"], index: int, size: tuple[int, int]) -> Tensor:
-        scale = self.config.values()[index]
+    def _score_map(self, features: Float[Tensor, "B C h w"], index: int, scale: float) -> Tensor:
         height, width = features.shape[-2:]
         small = (max(1, round(height / scale)), max(1, round(width / scale)))
-        resized = features if small == (height, width) else _resize(features, small)
-        return _resize(self.score_convs[index](resized), size)
+        scores = self.score_convs[index](_resize(features, small))
+        return _resize(F.pixel_shuffle(scores, self.stride), (height * self.stride, width * self.stride))
 
 
 def _resize(maps: Float[Tensor, "B C h w"], size: tuple[int, int]) -> Float[Tensor, "B C H W"]:
