@@ -27,6 +27,7 @@ from lfnet.training.branches import (
     Correspondences,
     StrategyConfig,
     apply_gradients,
+    describe_counted,
     descriptor_losses,
     detector_losses,
     learn_and_paint,
@@ -165,14 +166,13 @@ def test_target_leaves_out_what_j_does_not_see_or_may_not_use() -> None:
     usable[..., 10:20, 40:50] = False
     warp = warp_by_homography(torch.eye(3)[None], valid, (SIDE, SIDE))
     target = paint_target(painter, warp, usable & valid, 5, 5, 0.5)
-    # The rim of what is not usable may carry a maximum of its own, but nothing lies inside it.
-    kept = target.points[0][target.present[0]]
-    assert [45.0, 45.0] in kept.tolist()
-    for x, y in kept.tolist():
-        assert not (10 <= x < 20 and 10 <= y < 20)
-        assert not (40 <= x < 50 and 10 <= y < 20)
+    # Nor does the slope of a hidden peak have a maximum where it is cut off.
+    assert target.points[0][target.present[0]].tolist() == [[45.0, 45.0]]
     assert not bool(target.visible[0, 0, 10:20, 10:20].any())
     assert bool(target.visible[0, 0, 30:, 30:].all())
+    assert not bool(target.known[0, 0, 8:22, 8:22].any())
+    assert not bool(target.known[0, 0, 10:20, 40:50].any())
+    assert bool(target.known[0, 0, 30:, 30:].all())
 
 
 def test_fewer_points_are_painted_where_less_is_seen() -> None:
@@ -406,6 +406,25 @@ def test_positives_are_taken_at_the_warped_places(model: LFNet, pair: Pair) -> N
         assert turn.tolist() == maps_j.orientations[0, :, y, x].tolist()
     assert not found.scales_j.requires_grad
     assert not found.orientations_j.requires_grad
+
+
+def test_descriptors_that_do_not_count_leave_batch_norm_alone(model: LFNet) -> None:
+    generator = seeded()
+    patches = [torch.randn(2, 6, 32, 32, generator=generator) for _ in range(2)]
+    counts = [torch.rand(2, 6, generator=generator) > 0.4] * 2
+    scribbled = [
+        torch.where(counted[..., None, None], each, torch.full_like(each, 50.0))
+        for each, counted in zip(patches, counts, strict=True)
+    ]
+    twin = copy.deepcopy(model)
+    described, again = describe_counted(model, patches, counts), describe_counted(twin, scribbled, counts)
+    for first, second, counted in zip(described, again, counts, strict=True):
+        torch.testing.assert_close(first, second)
+        assert bool((first[~counted] == 0).all())
+        torch.testing.assert_close(first[counted].norm(dim=-1), torch.ones(int(counted.sum())))
+    assert all(torch.equal(value, twin.state_dict()[name]) for name, value in model.state_dict().items())
+    alone = model.descriptor(torch.cat([p[c] for p, c in zip(patches, counts, strict=True)]))
+    torch.testing.assert_close(torch.cat([d[c] for d, c in zip(described, counts, strict=True)]), alone)
 
 
 # --- negatives ---

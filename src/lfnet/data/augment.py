@@ -28,7 +28,7 @@ class GeometricConfig:
     resolution: tuple[float, float] = (0.7, 1.2)
     """Range of the zoom common to both views: pixels of the crop per pixel of the source."""
     upright_share: float = 0.0
-    """Share of pairs left unturned."""
+    """Share of pairs left unturned (of rendered scenes, none)."""
     perspective: float = 0.35
     """Homographies: largest move of a corner, as a share of half the side."""
 

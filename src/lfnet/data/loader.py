@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 
 from lfnet.data.augment import GeometricConfig, PhotometricConfig, augment_light
 from lfnet.data.pair import Pair, concatenate_pairs
 from lfnet.data.renders import RenderedScenes, RenderSettings
-from lfnet.data.sources import PairSource, PicturePairs, RenderedPairs, SequencePairs, load_pictures
+from lfnet.data.sources import MIN_OVERLAP, PairSource, PicturePairs, RenderedPairs, SequencePairs, load_pictures
 
 MIN_SIZE = 48
 """Side in pixels below which a crop has no room for keypoints between its borders."""
@@ -29,6 +30,8 @@ class SequenceConfig:
     """The same for validation; empty holds nothing back."""
     gaps: tuple[int, ...] = (1, 2, 4, 6, 8, 10, 12, 16, 20)
     """Distances between the frames of a pair."""
+    overlap: tuple[float, float] = (MIN_OVERLAP, 1.0)
+    """Least and largest share of each frame that the other sees, measured through depth."""
     share: float = 1.0
     """Relative number of training steps that draw from this sequence."""
 
@@ -40,7 +43,8 @@ class DataConfig:
     sequences: tuple[SequenceConfig, ...] = ()
     """RGB-D sequences."""
     pictures: tuple[str, ...] = ()
-    """Pictures, or folders of them, for random homographies; every 20th is held back for validation."""
+    """Pictures, or folders of them, for random homographies; every 20th, but at least one where there are several, is
+    held back for validation."""
     picture_share: float = 1.0
     """Relative number of steps that draw homographies of `pictures`."""
     render_share: float = 1.0
@@ -60,6 +64,11 @@ class DataConfig:
                 frames = getattr(sequence, name)
                 if len(frames) not in (0, 2):
                     raise ValueError(f"sequences.{name}: expected [first, past the last] or [], got {frames}")
+            if not 0 <= sequence.overlap[0] <= sequence.overlap[1] <= 1:
+                raise ValueError(f"sequences.overlap: expected [least, largest] within [0, 1], got {sequence.overlap}")
+        shares = [sequence.share for sequence in self.sequences] + [self.picture_share, self.render_share]
+        if min(shares) < 0:
+            raise ValueError(f"data: expected shares of at least 0, got {min(shares)}")
 
 
 HELD_BACK = 20
@@ -86,21 +95,21 @@ def build_sources(config: DataConfig, device: str = "cpu") -> tuple[list[Weighte
     size, geometry = config.size, config.geometry
     for sequence in config.sequences:
         frames = _range(sequence.frames)
-        source = SequencePairs(sequence.folder, geometry, size, frames, sequence.gaps)
+        source = SequencePairs(sequence.folder, geometry, size, frames, sequence.gaps, sequence.overlap)
         training.append(WeightedSource(f"sequence {sequence.folder}", source, sequence.share))
         if sequence.validation_frames:
-            held = SequencePairs(sequence.folder, geometry, size, _range(sequence.validation_frames), sequence.gaps)
+            held_frames = _range(sequence.validation_frames)
+            held = SequencePairs(sequence.folder, geometry, size, held_frames, sequence.gaps, sequence.overlap)
             validation.append(WeightedSource(f"sequence {sequence.folder}", held, 1.0))
     textures = None
     if config.pictures:
         pictures = load_pictures(config.pictures, config.max_picture_side, size)
-        held_back = pictures[HELD_BACK - 1 :: HELD_BACK] or pictures
-        textures = [picture for n, picture in enumerate(pictures) if n % HELD_BACK != HELD_BACK - 1]
+        textures, held_back = hold_back(pictures)
         if config.picture_share > 0:
             training.append(WeightedSource("pictures", PicturePairs(textures, geometry, size), config.picture_share))
             validation.append(WeightedSource("pictures", PicturePairs(held_back, geometry, size), 1.0))
     if config.render_share > 0:
-        settings = RenderSettings(size=size, roll_degrees=geometry.rotation, device=device)
+        settings = RenderSettings(size=size, roll_degrees=geometry.rotation, zoom_max=geometry.zoom, device=device)
         rendered = RenderedPairs(RenderedScenes(settings, textures))
         training.append(WeightedSource("renders", rendered, config.render_share))
         if not validation:
@@ -108,6 +117,13 @@ def build_sources(config: DataConfig, device: str = "cpu") -> tuple[list[Weighte
     if not training:
         raise ValueError("data: no source of pairs; name sequences or pictures, or give render_share above 0")
     return training, validation or training
+
+
+def hold_back(pictures: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Pictures for training and pictures for validation: every `HELD_BACK`th, or the last of a few; one serves both."""
+    held_back = pictures[HELD_BACK - 1 :: HELD_BACK] or pictures[-1:]
+    chosen = {id(picture) for picture in held_back}
+    return [picture for picture in pictures if id(picture) not in chosen] or pictures, held_back
 
 
 def _range(frames: Sequence[int]) -> tuple[int, int] | None:
@@ -163,7 +179,7 @@ class PairLoader:
 
 
 def sample_generator(seed: int, step: int, index: int) -> torch.Generator:
-    """The generator of one sample: distinct for every (seed, step, index)."""
+    """The generator of one sample, a function of (seed, step, index); two seldom have the same 32 bits."""
     mixed = 0
     for value in (seed, step, index):
         # Multiply-and-add over 63 bits with the constants of Knuth's MMIX generator.

@@ -80,11 +80,7 @@ class Pair:
 
     def to(self, device: torch.device | str) -> Pair:
         """Return the pair with every tensor on `device`."""
-        return _map_pair(self, lambda tensor: tensor.to(device, non_blocking=True))
-
-    def pin_memory(self) -> Pair:
-        """Return the pair in page-locked memory, for asynchronous copies to a GPU."""
-        return _map_pair(self, lambda tensor: tensor.pin_memory())
+        return _map_pair(self, lambda tensor: tensor.to(device))
 
 
 def _map_view(view: View, function: Callable[[Tensor], Tensor]) -> View:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from lfnet.data.pair import View
-from lfnet.images import list_images, read_grey
+from lfnet.images import list_images, natural_key, read_grey
 
 
 class SequenceError(ValueError):
@@ -80,12 +80,18 @@ def _read_plain(folder: Path) -> list[Frame]:
     intrinsics = _matrix(folder / "K.txt", (3, 3))
     poses = _matrix(folder / "poses.txt", (-1, 4, 4))
     images = list_images([folder / "images"])
-    depths = sorted((folder / "depth").glob("*.png"))
+    depths = sorted((folder / "depth").glob("*.png"), key=natural_key)
     if not len(images) == len(depths) == len(poses):
         raise SequenceError(
             f"sequence {folder}: expected as many pictures as depth maps and poses, "
             f"got {len(images)}, {len(depths)} and {len(poses)}"
         )
+    for image, depth in zip(images, depths, strict=True):
+        if image.stem != depth.stem:
+            raise SequenceError(
+                f"sequence {folder}: expected each depth map to have the name of its picture, "
+                f"got {depth.name} beside {image.name}"
+            )
     source = folder / "poses.txt"
     return [
         Frame(image, depth, intrinsics, _check_pose(pose, source))
@@ -99,7 +105,7 @@ def _read_seven_scenes(folder: Path) -> list[Frame]:
         raise SequenceError(f"sequence {folder}: expected a file *K.txt with the 3x3 intrinsics")
     intrinsics = _matrix(candidates[0], (3, 3))
     frames = []
-    for pose_path in sorted(folder.glob("*.pose.txt")):
+    for pose_path in sorted(folder.glob("*.pose.txt"), key=natural_key):
         stem = pose_path.name.removesuffix(".pose.txt")
         images = [path for path in (folder / f"{stem}.color.jpg", folder / f"{stem}.color.png") if path.is_file()]
         depth = folder / f"{stem}.depth.png"

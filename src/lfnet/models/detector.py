@@ -30,10 +30,6 @@ class DetectorMaps(NamedTuple):
     orientations: Float[Tensor, "B 2 H W"]
     """(cos, sin), unit length."""
 
-    def detach(self) -> DetectorMaps:
-        """The same maps as constants."""
-        return DetectorMaps(*(each.detach() for each in self))
-
 
 class ResidualBlock(nn.Module):
     """Pre-activation block: twice batch norm, leaky ReLU, convolution, added to the input."""

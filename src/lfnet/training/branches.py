@@ -50,7 +50,8 @@ class StrategyConfig:
     target_sigma: float = 0.5
     """Deviation in pixels of the Gaussian painted at each point."""
     pixels_per_point: float = 0.0
-    """Visible pixels for each painted point at the least (paper: 0). K points in a small overlap are mostly noise."""
+    """Pixels where j may paint for each point that it does, at the least (paper: 0). K points in a small overlap are
+    mostly noise."""
     margin: float = 1.0
     """C of the triplet loss."""
     negative_radius: float = 10.0
@@ -144,7 +145,7 @@ def detector_losses(learner: DetectorMaps, target: Target, reach: float) -> dict
     orientations = sample(learner.orientations, target.points, mode="nearest")
     scales = sample(learner.scales, target.points, mode="nearest")[..., 0]
     return {
-        "image": image_loss(learner.scores, target.scores, target.visible, target.present),
+        "image": image_loss(learner.scores, target.scores, target.known, target.present),
         "orientation": orientation_loss(orientations, target.orientations, target.present),
         "scale": scale_loss(scales, target.scales, target.present, reach),
     }
@@ -201,16 +202,11 @@ def two_branch_step(
     first = learn_and_paint(model, view_a, view_b, b_from_a, strategy, generator)
     second = learn_and_paint(model, view_b, view_a, a_from_b, strategy, generator)
 
-    # One pass describes i and j of both directions, so that batch norm sees them all alike.
-    patches = [
-        patches
-        for direction, learner, painter in ((first, view_a, view_b), (second, view_b, view_a))
-        for patches in correspondence_patches(model, learner, painter, direction.correspondences)
-    ]
-    count = patches[0].shape[:2]
-    with convolutions_in(precision, patches[0].device):
-        described = model.descriptor(torch.cat([each.flatten(0, 1) for each in patches]))
-    descriptors = [each.unflatten(0, count) for each in described.split(count[0] * count[1])]
+    patches, counts = [], []
+    for direction, learner, painter in ((first, view_a, view_b), (second, view_b, view_a)):
+        patches += correspondence_patches(model, learner, painter, direction.correspondences)
+        counts += 2 * [direction.correspondences.counts]
+    descriptors = describe_counted(model, patches, counts, precision)
 
     directions = []
     for direction, (mine, theirs) in zip((first, second), (descriptors[:2], descriptors[2:]), strict=True):
@@ -263,6 +259,27 @@ def correspondence_patches(
             painter.images, correspondences.points_j, correspondences.scales_j, correspondences.orientations_j
         )
     return mine, theirs
+
+
+def describe_counted(
+    model: LFNet,
+    patches: list[Float[Tensor, "B K S S"]],
+    counts: list[Bool[Tensor, "B K"]],
+    precision: torch.dtype = torch.float32,
+) -> list[Float[Tensor, "B K D"]]:
+    """Descriptors of the patches that count, in one pass, so that batch norm sees these, all alike, and no others."""
+    kept = torch.cat([each.flatten() for each in counts])
+    if int(kept.sum()) < 2:
+        # Batch norm needs two; what doesn't count is described here, and still doesn't count.
+        kept[:2] = True
+    rows = torch.cat([each.flatten(0, 1) for each in patches])[kept]
+    with convolutions_in(precision, rows.device):
+        described = model.descriptor(rows)
+    everywhere = described.new_zeros(len(kept), described.shape[-1])
+    everywhere[kept] = described
+    sizes = [each.shape[:2] for each in patches]
+    split = everywhere.split([batch * count for batch, count in sizes])
+    return [each.unflatten(0, size) for each, size in zip(split, sizes, strict=True)]
 
 
 def descriptor_losses(

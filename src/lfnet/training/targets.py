@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lfnet.geometry.filters import grow
 from lfnet.geometry.sampling import sample
 from lfnet.geometry.warp import Warp, compensate
 from lfnet.models.keypoints import select_peaks
@@ -28,7 +29,9 @@ class Target(NamedTuple):
     scores: Float[Tensor, "B 1 H W"]
     """The clean, sharp map: 1 at each selected point."""
     visible: Bool[Tensor, "B 1 H W"]
-    """Pixels of i that j sees: only there is the target known."""
+    """Pixels of i that j sees."""
+    known: Bool[Tensor, "B 1 H W"]
+    """Of these, the pixels where j may paint: elsewhere nothing is known of the target."""
     points: Float[Tensor, "B K 2"]
     """The selected points, whole pixels (x, y) of i."""
     present: Bool[Tensor, "B K"]
@@ -57,21 +60,24 @@ def paint_target(
         count: K, points per picture.
         nms_size: side in pixels of the window of the non-maximum suppression.
         sigma: deviation in pixels of the Gaussian drawn at each point (paper: 0.5).
-        pixels_per_point: visible pixels for each point at the least (paper: 0, K points however little is seen).
+        pixels_per_point: known pixels for each point at the least (paper: 0, K points however little is seen).
     """
     height, width = j_from_i.size_a
     warped = j_from_i.grid()
-    scores = sample(painter.scores * usable_j, warped.points)[..., 0] * warped.visible
-    score_map = scores.view(-1, 1, height, width)
     visible = warped.visible.view(-1, 1, height, width)
-    places, _, present = select_peaks(score_map, visible, count, nms_size)
+    # A slope that is cut off at a rim is no maximum: the whole window must be seen, and j's own mask cuts no slope.
+    usable = sample(usable_j.float(), warped.points, mode="nearest")[..., 0] > 0.5
+    known = usable.view_as(visible) & ~grow(~visible, nms_size // 2)
+    scores = sample(painter.scores, warped.points)[..., 0]
+    places, _, present = select_peaks(scores.view(-1, 1, height, width), known, count, nms_size)
     if pixels_per_point > 0:
-        room = visible.sum((1, 2, 3)) / pixels_per_point
+        room = known.sum((1, 2, 3)) / pixels_per_point
         rank = torch.arange(places.shape[1], device=places.device)
         present = present & (rank < room[:, None])
     points = places.to(scores.dtype)
     scales, orientations = carried(painter, j_from_i, points)
-    return Target(draw_points(places, present, (height, width), sigma), visible, points, present, scales, orientations)
+    drawn = draw_points(places, present, (height, width), sigma)
+    return Target(drawn, visible, known, points, present, scales, orientations)
 
 
 def carried(
