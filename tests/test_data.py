@@ -30,6 +30,7 @@ from lfnet.data.loader import (
     WeightedSource,
     build_sources,
     describe_sources,
+    hold_back,
     sample_generator,
 )
 from lfnet.data.pair import Pair, View, concatenate_pairs
@@ -191,12 +192,29 @@ def test_errors_of_the_plain_layout_name_the_cause(plain: Path, tmp_path: Path) 
         with pytest.raises(SequenceError, match=message):
             read_sequence(plain)
     (plain / "poses.txt").write_text(poses)
+    (plain / "depth" / "002.png").rename(plain / "depth" / "0021.png")
+    with pytest.raises(SequenceError, match=r"name of its picture, got 003\.png beside 002\."):
+        read_sequence(plain)
+    (plain / "depth" / "0021.png").rename(plain / "depth" / "002.png")
     (plain / "K.txt").write_text("1 2 3\n4 5 6\n")
     with pytest.raises(SequenceError, match=r"K\.txt: expected \(3, 3\)"):
         read_sequence(plain)
     (plain / "K.txt").unlink()
     with pytest.raises(SequenceError, match=r"K\.txt"):
         read_sequence(plain)
+
+
+def test_names_without_leading_zeros_pair_up(tmp_path: Path) -> None:
+    """2 comes before 10, for pictures and for depth maps."""
+    for folder in ("images", "depth"):
+        (tmp_path / folder).mkdir()
+    for index in range(12):
+        Image.fromarray(np.full((8, 8), index, np.uint8)).save(tmp_path / "images" / f"{index}.png")
+        cv2.imwrite(str(tmp_path / "depth" / f"{index}.png"), np.full((8, 8), index + 1, np.uint16))
+    np.savetxt(tmp_path / "K.txt", np.eye(3))
+    np.savetxt(tmp_path / "poses.txt", np.tile(np.eye(4).reshape(1, 16), (12, 1)))
+    for index, frame in enumerate(read_sequence(tmp_path)):
+        assert frame.image.stem == frame.depth.stem == str(index)
 
 
 def test_poses_of_another_shape_are_a_sequence_error(plain: Path) -> None:
@@ -230,6 +248,16 @@ def test_errors_of_depth_maps(plain: Path) -> None:
     path.write_bytes(b"")
     with pytest.raises(SequenceError, match=r"000\.png"):
         read_depth(path)
+
+
+def test_a_real_sequence_in_the_seven_scenes_layout_is_photo_consistent(shared_data: Path) -> None:
+    folder = shared_data / "rgbd" / "apc_shelf"
+    if not folder.is_dir():
+        pytest.skip("rgbd/apc_shelf is not there")
+    source = SequencePairs(folder, GeometricConfig(), 192, frames=(0, 8), gaps=(1,))
+    assert len(source) == 7
+    for index in (0, 3, 6):
+        assert_photo_consistent(source.pair(index), tolerance=0.05)
 
 
 # --- pairs of a sequence ---
@@ -483,7 +511,7 @@ def test_sources_are_built_from_a_configuration(plain: Path, tmp_path: Path) -> 
     training, validation = build_sources(config)
     assert [source.share for source in training] == [3.0, 1.0]
     assert describe_sources(training) == [
-        f"sequence {plain}: 75% of steps, 1 pairs or pictures",
+        f"sequence {plain.name}: 75% of steps, 1 pairs or pictures",
         "pictures: 25% of steps, 20 pairs or pictures",
     ]
     assert describe_sources(validation)[1] == "pictures: 50% of steps, 1 pairs or pictures"
@@ -491,10 +519,22 @@ def test_sources_are_built_from_a_configuration(plain: Path, tmp_path: Path) -> 
     assert isinstance(held, SequencePairs)
     expected = torch.from_numpy(np.linalg.inv(world_from_camera(2))).float()
     torch.testing.assert_close(held.pair(0).a.camera_from_world[0], expected)
+    narrow = dataclasses.replace(sequence, overlap=(0.0, 1e-3))
+    with pytest.raises(SequenceError, match="between 0% and 0%"):
+        build_sources(dataclasses.replace(config, sequences=(narrow,)))
     with pytest.raises(ValueError, match="no source of pairs"):
         build_sources(DataConfig(render_share=0.0))
     with pytest.raises(ValueError, match="past the last"):
         dataclasses.replace(config, sequences=(SequenceConfig(str(plain), frames=(1,)),))
+
+
+def test_pictures_are_held_back_however_few() -> None:
+    pictures = [np.full((4, 4), index, np.uint8) for index in range(45)]
+    for count, expected in ((45, [19, 39]), (20, [19]), (3, [2]), (2, [1])):
+        training, held_back = hold_back(pictures[:count])
+        assert [int(picture[0, 0]) for picture in held_back] == expected
+        assert sorted(int(p[0, 0]) for p in training + held_back) == list(range(count))
+    assert hold_back(pictures[:1]) == (pictures[:1], pictures[:1])
 
 
 def test_shares_decide_how_often_a_source_is_drawn() -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from lfnet.features import Features, Matches
+from lfnet.files import replacing, write_bytes
 from lfnet.integrations import hloc
-from lfnet.integrations.atomic import PatientFile, replacing, replacing_hdf5, write_bytes
+from lfnet.integrations.atomic import PatientFile, replacing_hdf5
 
 
 def some_features(count: int = 5) -> Features:

@@ -33,12 +33,13 @@ def test_rgb_comes_back_as_stored(tmp_path: Path, coffee: NDArray[np.uint8]) -> 
     assert np.array_equal(read_image(tmp_path / "a.png"), coffee)
 
 
-def test_sixteen_bits_are_scaled_by_their_range(tmp_path: Path) -> None:
-    wide = np.array([[0, 257, 32768, 65535]], np.uint16)
+def test_sixteen_bits_are_scaled_by_what_they_use(tmp_path: Path) -> None:
+    of_16_bits, of_12_bits, dark = [0, 257, 32768, 65535], [0, 16, 2048, 4095], [0, 3, 2, 1]
     for name in ("a.png", "a.tif"):
-        Image.fromarray(wide).save(tmp_path / name)
-        assert read_grey(tmp_path / name).tolist() == [[0, 1, 128, 255]]
-        assert read_image(tmp_path / name).shape == (1, 4, 3)
+        for values, expected in ((of_16_bits, [0, 1, 128, 255]), (of_12_bits, [0, 1, 128, 255]), (dark, [0, 1, 0, 0])):
+            Image.fromarray(np.array([values], np.uint16)).save(tmp_path / name)
+            assert read_grey(tmp_path / name).tolist() == [expected]
+            assert read_image(tmp_path / name).shape == (1, 4, 3)
 
 
 def test_grey_with_alpha_keeps_the_grey(tmp_path: Path, camera: NDArray[np.uint8]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lfnet.features import Features
-from lfnet.geometry.filters import gaussian_blur
+from lfnet.geometry.filters import gaussian_blur, gradients
 from lfnet.models.config import (
     ConfigError,
     ExtractionSettings,
@@ -469,6 +470,18 @@ def test_gradient_orientation_turns_with_the_picture_by_30_degrees(camera: NDArr
     assert np.mean(np.degrees(errors) < 22.5) > 0.85
 
 
+def test_compression_counts_every_direction_alike(camera: NDArray[np.uint8]) -> None:
+    image = as_input(camera[:60, :70])
+    module = GradientOrientation(2, OrientationConfig(mode="gradient", compression=0.0))
+    with torch.no_grad():
+        field = module(torch.zeros(1, 2, 60, 70), image, everywhere(image))
+    slopes = gradients(image)
+    unit = slopes / (slopes.norm(dim=1, keepdim=True) + 1e-4)
+    expected = torch.nn.functional.normalize(gaussian_blur(unit, 5.0), dim=1)
+    torch.testing.assert_close(field, expected, atol=1e-3, rtol=0)
+    assert float((field_of(torch.from_numpy(camera[:60, :70].copy())[None, None] / 255) - field).abs().mean()) > 0.01
+
+
 # --- inputs ---
 
 
@@ -563,6 +576,37 @@ def test_features_are_what_they_claim(tiny_model: LFNet, camera: NDArray[np.uint
     best = features.scores[20]
     good = tiny_model.extract(camera, settings=ExtractionSettings(max_keypoints=90, min_score=float(best)))[0]
     assert len(good) == 21
+
+
+def test_preference_lowers_the_scores_of_fine_octaves_and_nothing_else(
+    tiny_model: LFNet, camera: NDArray[np.uint8]
+) -> None:
+    def found(preference: float) -> dict[tuple[float, float, float], float]:
+        config = dataclasses.replace(tiny_model.config, octaves=(1.0, 0.5), octave_preference=preference)
+        model = LFNet(config).eval()
+        model.load_state_dict(tiny_model.state_dict())
+        features = model.extract(camera[:128, :160], settings=ExtractionSettings(max_keypoints=5000))[0]
+        places = np.column_stack((features.keypoints, features.scales)).tolist()
+        return {(x, y, scale): float(score) for (x, y, scale), score in zip(places, features.scores, strict=True)}
+
+    alike, preferred = found(0.0), found(1.5)
+    assert alike.keys() == preferred.keys()
+    ratios = {place: preferred[place] / score for place, score in alike.items()}
+    assert {round(ratio, 4) for (_, _, scale), ratio in ratios.items() if scale > 1.5} == {1.0}
+    assert {round(ratio, 4) for (_, _, scale), ratio in ratios.items() if scale < 1.3} == {round(2**-1.5, 4)}
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_extracts_what_the_cpu_does(tiny_model: LFNet, camera: NDArray[np.uint8]) -> None:
+    settings = ExtractionSettings(max_keypoints=100)
+    here = tiny_model.extract([camera, camera[:100, :120]], settings=settings)
+    there = copy.deepcopy(tiny_model).cuda().extract([camera, camera[:100, :120]], settings=settings)
+    for first, second in zip(here, there, strict=True):
+        distances = np.linalg.norm(first.keypoints[:, None] - second.keypoints[None], axis=-1)
+        near, nearest = distances.min(1) < 0.05, distances.argmin(1)
+        assert near.mean() > 0.95
+        np.testing.assert_allclose(first.descriptors[near], second.descriptors[nearest[near]], atol=0.02)
 
 
 def test_extraction_leaves_the_mode_of_the_model_alone(tiny_model: LFNet, camera: NDArray[np.uint8]) -> None:

@@ -215,6 +215,44 @@ def test_wrong_settings_give_one_line(recipe: Path, tmp_path: Path, run_lfnet: R
     assert not output.exists()
 
 
+def test_a_full_disk_ends_in_one_line(recipe: Path, tmp_path: Path, user_environment: dict[str, str]) -> None:
+    """A limit on the size of files stands in for a full disk: the table fits, weights don't."""
+    import resource
+
+    output = tmp_path / "run"
+    words = [sys.executable, "-m", "lfnet.cli.main", "train", str(recipe), "-o", str(output), "--steps", "2"]
+    process = subprocess.run(
+        words,
+        env=user_environment,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000)),
+    )
+    assert process.returncode == 1
+    assert "Traceback" not in process.stderr
+    assert "File too large; make room" in process.stderr.splitlines()[-1]
+    assert str(output) in process.stderr.splitlines()[-1]
+    assert [path.name for path in output.rglob("*") if path.suffix in (".tmp", ".ckpt", ".safetensors")] == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from Linux's /proc")
+def test_the_cpu_recipe_trains_in_little_memory(
+    recipe: Path, tmp_path: Path, camera: NDArray, user_environment: dict[str, str]
+) -> None:
+    """Network, crops and precision of the recipe, on two pictures: their number adds bytes a pixel, no more."""
+    for index in range(2):
+        Image.fromarray(camera).resize((640, 640)).save(tmp_path / f"{index}.png")
+    code = (
+        "import sys; from lfnet.cli.main import main; code = main(sys.argv[1:]); "
+        "print([line for line in open('/proc/self/status') if line.startswith('VmHWM')]); sys.exit(code)"
+    )
+    words = [sys.executable, "-c", code, "train", "-o", str(tmp_path / "run"), "--pictures", str(tmp_path)]
+    words += ["--steps", "3", "--set", "validation.pairs=2"]
+    said = subprocess.run(words, env=user_environment, capture_output=True, text=True, check=True).stdout
+    kilobytes = int(said.split("VmHWM:")[1].split()[0])
+    assert kilobytes < 3_000_000, "half of what a run may take, since pictures and sequences come on top"
+
+
 # --- settings and checkpoints, without a process ---
 
 

@@ -296,9 +296,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _why_none(picture: _Picture) -> str:
-    width, height = picture.size
     if min(picture.grey.shape) < _NARROW:
-        return f"{width}x{height} pixels are too few"
+        height, width = picture.grey.shape
+        resized = "" if picture.size == (width, height) else " after --resize"
+        return f"{width}x{height} pixels{resized} are too few"
     if picture.mask is not None and not picture.mask.any():
         return "the mask leaves nothing"
     return "blank" if np.ptp(picture.grey) == 0 else "nothing stands out"

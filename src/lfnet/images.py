@@ -44,7 +44,8 @@ def read_image(
 ) -> NDArray[np.uint8]:
     """Read a picture as RGB, eight bits a channel.
 
-    Sixteen bits are scaled by the range of their type; alpha is dropped; palettes, grey and CMYK become RGB.
+    Sixteen bits are scaled by the picture's largest value, 1023 at least; alpha is dropped; palettes, grey and CMYK
+    become RGB.
 
     Args:
         path: file of any format that Pillow reads.
@@ -259,7 +260,7 @@ def _eight_bits(path: str | Path, picture: Image.Image) -> NDArray[np.uint8]:
 
 
 def _scaled_to_bytes(path: str | Path, values: NDArray) -> NDArray[np.uint8]:
-    """Wide grey values to a byte: 16 bits by their range; floating ones must be within [0, 1] or [0, 255]."""
+    """Wide grey values to a byte: whole numbers by the largest; floating ones must be within [0, 1] or [0, 255]."""
     if np.issubdtype(values.dtype, np.floating):
         if not np.isfinite(values).all():
             raise ImageError(
@@ -273,7 +274,10 @@ def _scaled_to_bytes(path: str | Path, values: NDArray) -> NDArray[np.uint8]:
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
         raise ImageError(path, f"integers from {low} to {high}, expected 16 bits", "store it as 16 bits")
-    return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    # Sensors of 10 to 14 bits leave the upper range of a 16-bit file empty: by that range, few grey levels would be
+    # left. Below 10 bits it is a dark picture, whose noise is not to be blown up.
+    high = max(high, 1023)
+    return ((values.astype(np.uint32) * 255 + high // 2) // high).astype(np.uint8)
 
 
 def _orientation(picture: Image.Image) -> int:

@@ -102,6 +102,7 @@ def evaluate(protocol: tyro.conf.OmitArgPrefixes[Protocol]) -> None:
     from lfnet.evaluation.baselines import make_extractors
     from lfnet.evaluation.results import write_results
     from lfnet.evaluation.tables import full_report
+    from lfnet.files import write_bytes
 
     run = protocol.run
     if run.output is not None and run.output.suffix != ".json":
@@ -114,7 +115,7 @@ def evaluate(protocol: tyro.conf.OmitArgPrefixes[Protocol]) -> None:
     print(report)
     if run.output is not None:
         write_results(run.output, results)
-        run.output.with_suffix(".md").write_text(report + "\n")
+        write_bytes(run.output.with_suffix(".md"), (report + "\n").encode())
         print(f"\nwrote {run.output} and {run.output.with_suffix('.md')}")
 
 

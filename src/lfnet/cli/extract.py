@@ -23,6 +23,7 @@ def extract(
     masks: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
     half: bool = False,
     upright: bool = False,
+    single_scale: bool = False,
     root: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
     max_megapixels: float = 100.0,
     device: str = "auto",
@@ -46,6 +47,7 @@ def extract(
             instead.
         half: Store descriptors and scores in 16 bits.
         upright: Keep every orientation at 0, for pictures that are never turned.
+        single_scale: Keep every scale at that of its octave, for pictures taken from like distances.
         root: Folder that names in the file are relative to; otherwise each folder given is its own root.
         max_megapixels: Largest picture that is decoded.
         device: auto, cpu, cuda or cuda:N.
@@ -71,7 +73,7 @@ def extract(
     target = pick_device(device, threads)
     model = load_model(weights, target)
     settings = FileSettings(
-        ExtractionSettings(max_keypoints=max_keypoints, min_score=min_score, upright=upright),
+        ExtractionSettings(max_keypoints, min_score, upright=upright, single_scale=single_scale),
         resize=long_side(resize),
         half=half,
         masks=masks,

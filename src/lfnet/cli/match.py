@@ -33,6 +33,7 @@ def match(
     min_score: float = 0.0,
     resize: int = 1600,
     upright: bool = False,
+    single_scale: bool = False,
     max_megapixels: float = 100.0,
     device: str = "auto",
     threads: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None,
@@ -57,6 +58,7 @@ def match(
         min_score: Leave out keypoints of a lower score, in [0, 1].
         resize: Long side that larger pictures are worked at, in pixels; 0 works at full size.
         upright: Keep every orientation at 0, for pictures that are never turned.
+        single_scale: Keep every scale at that of its octave, for pictures taken from like distances.
         max_megapixels: Largest picture that is decoded.
         device: auto, cpu, cuda or cuda:N.
         threads: CPU threads; all unless given.
@@ -83,7 +85,7 @@ def match(
         model,
         inputs[0],
         inputs[1],
-        ExtractionSettings(max_keypoints=max_keypoints, min_score=min_score, upright=upright),
+        ExtractionSettings(max_keypoints, min_score, upright=upright, single_scale=single_scale),
         settings,
         resize=long_side(resize),
         max_pixels=round(max_megapixels * 1e6),
@@ -125,7 +127,7 @@ def _check_drawing(output: Path | None) -> None:
 def _draw(result: PictureMatch, output: Path) -> None:
     import cv2
 
-    from lfnet.integrations.atomic import write_bytes
+    from lfnet.files import write_bytes
     from lfnet.reports.drawing import draw_matches
 
     drawing = draw_matches(

@@ -30,7 +30,21 @@ class GeometricConfig:
     upright_share: float = 0.0
     """Share of pairs left unturned (of rendered scenes, none)."""
     perspective: float = 0.35
-    """Homographies: largest move of a corner, as a share of half the side."""
+    """Homographies: largest move of a corner, as a share of half the side; from 1 on, corners could change places."""
+
+    def __post_init__(self) -> None:
+        if self.rotation < 0 or self.zoom < 1:
+            raise ValueError(
+                "data.geometry: expected rotation of at least 0 and zoom of at least 1, "
+                f"got {self.rotation}, {self.zoom}"
+            )
+        if not 0 < self.resolution[0] <= self.resolution[1]:
+            raise ValueError(f"data.geometry.resolution: expected [low, high] above 0, got {self.resolution}")
+        if not (0 <= self.upright_share <= 1 and 0 <= self.perspective < 1):
+            raise ValueError(
+                "data.geometry: expected upright_share in [0, 1] and perspective in [0, 1), "
+                f"got {self.upright_share}, {self.perspective}"
+            )
 
 
 @dataclass(frozen=True)
@@ -53,6 +67,11 @@ class PhotometricConfig:
     """Share of views that pass a coarse block transform, as JPEG has it."""
     shadow: float = 0.3
     """Share of views with a soft-edged shadow."""
+
+    def __post_init__(self) -> None:
+        for name in ("gain", "bias", "gamma", "blur", "noise", "jpeg", "shadow"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"data.photometric.{name}: expected at least 0, got {getattr(self, name)}")
 
 
 def uniform(generator: torch.Generator, low: float, high: float) -> float:

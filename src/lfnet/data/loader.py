@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -95,12 +96,13 @@ def build_sources(config: DataConfig, device: str = "cpu") -> tuple[list[Weighte
     size, geometry = config.size, config.geometry
     for sequence in config.sequences:
         frames = _range(sequence.frames)
+        name = f"sequence {Path(sequence.folder).resolve().name}"
         source = SequencePairs(sequence.folder, geometry, size, frames, sequence.gaps, sequence.overlap)
-        training.append(WeightedSource(f"sequence {sequence.folder}", source, sequence.share))
+        training.append(WeightedSource(name, source, sequence.share))
         if sequence.validation_frames:
             held_frames = _range(sequence.validation_frames)
             held = SequencePairs(sequence.folder, geometry, size, held_frames, sequence.gaps, sequence.overlap)
-            validation.append(WeightedSource(f"sequence {sequence.folder}", held, 1.0))
+            validation.append(WeightedSource(name, held, 1.0))
     textures = None
     if config.pictures:
         pictures = load_pictures(config.pictures, config.max_picture_side, size)

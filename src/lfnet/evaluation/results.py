@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 import torch
 
+from lfnet.files import write_bytes
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -113,16 +115,16 @@ def write_results(path: Path, results: Results) -> None:
     """Write results as JSON; undefined values become null.
 
     Args:
-        path: file to write; its folder must exist.
+        path: file to write; its folder is made where it is missing.
         results: what to write.
+
+    Raises:
+        OSError: it can't be written, for example because the disk is full.
     """
     plain = asdict(results)
     for row in plain["rows"]:
         row["metrics"] = {key: None if np.isnan(value) else value for key, value in row["metrics"].items()}
-    path = Path(path)
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(json.dumps(plain, indent=1, allow_nan=False) + "\n")
-    partial.replace(path)
+    write_bytes(path, (json.dumps(plain, indent=1, allow_nan=False) + "\n").encode())
 
 
 def read_results(path: Path) -> Results:

@@ -12,13 +12,13 @@ from lfnet.coordinates import Size
 from lfnet.features import Features
 
 PATCH_PIXELS = 32.0
-"""Width of the patch of a keypoint of scale 1, in pixels: Ono et al. 2018, section 3.2."""
+"""Width of the paper's patch of a keypoint of scale 1, in pixels: Ono et al. 2018, section 3.1."""
 
 
 def to_opencv(features: Features) -> tuple[list[cv2.KeyPoint], NDArray]:
     """Features as OpenCV has them.
 
-    `KeyPoint.size`, a diameter, is the width of the patch that the descriptor sees: 32 times the scale.
+    `KeyPoint.size`, a diameter, is 32 times the scale, the width of the paper's patch, whatever `patches.extent` is.
     `KeyPoint.angle` is the orientation in degrees in [0, 360), clockwise on the screen, as in OpenCV.
 
     Args:

@@ -16,8 +16,9 @@ from pathlib import Path
 import h5py
 
 from lfnet.features import Features
+from lfnet.files import make_folder, write_bytes
 from lfnet.integrations import hloc
-from lfnet.integrations.atomic import make_folder, replacing_hdf5, write_bytes
+from lfnet.integrations.atomic import replacing_hdf5
 
 
 class FeatureStore:

@@ -14,6 +14,30 @@ class ConfigError(ValueError):
     """A configuration that does not fit: an unknown key, a wrong type, or values that contradict each other."""
 
 
+def require_at_least(config: Any, path: str, least: dict[str, float]) -> None:
+    """Check that settings are not smaller than they may be.
+
+    Raises:
+        ConfigError: naming the first setting that is, as `path.name`.
+    """
+    for name, bound in least.items():
+        value = getattr(config, name)
+        if not value >= bound:
+            raise ConfigError(f"{path}.{name}: expected at least {bound:g}, got {value}")
+
+
+def require_odd(config: Any, path: str, names: tuple[str, ...]) -> None:
+    """Check that sides of windows, which have a middle, are odd and positive.
+
+    Raises:
+        ConfigError: naming the first setting that is not, as `path.name`.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if value < 1 or value % 2 == 0:
+            raise ConfigError(f"{path}.{name}: expected an odd number of at least 1, got {value}")
+
+
 @dataclass(frozen=True)
 class DetectorConfig:
     """The fully convolutional feature extractor (paper section 3.1)."""
@@ -33,8 +57,8 @@ class DetectorConfig:
     """Negative slope of the leaky ReLU."""
 
     def __post_init__(self) -> None:
-        if self.kernel_size % 2 == 0:
-            raise ConfigError(f"detector.kernel_size: expected an odd number, got {self.kernel_size}")
+        require_odd(self, "detector", ("kernel_size",))
+        require_at_least(self, "detector", {"channels": 1, "blocks": 0, "leaky_slope": 0})
         if self.stride not in (1, 2):
             raise ConfigError(f"detector.stride: expected 1 or 2, got {self.stride}")
 
@@ -57,12 +81,9 @@ class ScaleSpaceConfig:
     """Strength of the softmax over scales that merges the maps into one."""
 
     def __post_init__(self) -> None:
-        if self.window % 2 == 0:
-            raise ConfigError(f"scale_space.window: expected an odd number of pixels, got {self.window}")
-        if self.reach < 1:
-            raise ConfigError(f"scale_space.reach: expected at least 1, got {self.reach}")
-        if self.scales < 1:
-            raise ConfigError(f"scale_space.scales: expected at least 1, got {self.scales}")
+        require_odd(self, "scale_space", ("kernel_size", "window"))
+        least = {"scales": 1, "reach": 1, "window_strength": 0, "scale_strength": 0}
+        require_at_least(self, "scale_space", least)
 
     def values(self) -> list[float]:
         """The scales, from fine to coarse."""
@@ -83,6 +104,9 @@ class OrientationConfig:
     compression: float = 1.0
     """Exponent of the gradient magnitude in "gradient": 1 keeps it, 0 counts every direction alike."""
 
+    def __post_init__(self) -> None:
+        require_at_least(self, "orientation", {"window_sigma": 0.1, "compression": 0})
+
 
 @dataclass(frozen=True)
 class KeypointConfig:
@@ -100,6 +124,10 @@ class KeypointConfig:
     subpixel_gradient: bool = True
     """Let L_pair move keypoints through the soft-argmax (paper). False trains scale and orientation alone by it."""
 
+    def __post_init__(self) -> None:
+        require_odd(self, "keypoints", ("nms_size", "subpixel"))
+        require_at_least(self, "keypoints", {"border": 0, "subpixel_strength": 0})
+
 
 @dataclass(frozen=True)
 class PatchConfig:
@@ -109,6 +137,9 @@ class PatchConfig:
     """Side of a patch in samples."""
     extent: float = 32.0
     """Side of a patch in pixels of the picture at scale 1 (paper: 32)."""
+
+    def __post_init__(self) -> None:
+        require_at_least(self, "patches", {"size": 1, "extent": 1})
 
 
 @dataclass(frozen=True)
@@ -123,6 +154,11 @@ class DescriptorConfig:
     """Length of a descriptor."""
     normalize_patches: bool = False
     """Give each patch zero mean and unit deviation first (paper: no)."""
+
+    def __post_init__(self) -> None:
+        require_at_least(self, "descriptor", {"hidden": 1, "dimension": 1})
+        if min(self.channels) < 1:
+            raise ConfigError(f"descriptor.channels: expected at least 1 each, got {self.channels}")
 
 
 @dataclass(frozen=True)
@@ -145,8 +181,20 @@ class LFNetConfig:
     are preferred: they are fewer by area, but survive a zoom, which takes the finest octave away."""
 
     def __post_init__(self) -> None:
-        if not self.octaves or any(not 0 < octave <= 4 for octave in self.octaves):
-            raise ConfigError(f"octaves: expected factors in (0, 4], at least one, got {self.octaves}")
+        check_octaves(self.octaves)
+        require_at_least(self, "model", {"octave_preference": 0})
+        if not 0 < self.norm_momentum <= 1:
+            raise ConfigError(f"model.norm_momentum: expected a share in (0, 1], got {self.norm_momentum}")
+
+
+def check_octaves(octaves: tuple[float, ...]) -> None:
+    """Check that there are octaves, and that each is a factor that a picture may be resized by.
+
+    Raises:
+        ConfigError: if not.
+    """
+    if not octaves or any(not 0 < octave <= 4 for octave in octaves):
+        raise ConfigError(f"octaves: expected factors in (0, 4], at least one, got {octaves}")
 
 
 @dataclass(frozen=True)
@@ -166,17 +214,11 @@ class ExtractionSettings:
     border: int | None = None
     """Pixels along each edge, and around masked pixels, without keypoints; None takes the model's own."""
 
-
-def require_at_least(config: Any, path: str, least: dict[str, float]) -> None:
-    """Check that settings are not smaller than they may be.
-
-    Raises:
-        ConfigError: naming the first setting that is, as `path.name`.
-    """
-    for name, bound in least.items():
-        value = getattr(config, name)
-        if not value >= bound:
-            raise ConfigError(f"{path}.{name}: expected at least {bound:g}, got {value}")
+    def __post_init__(self) -> None:
+        least = {"max_keypoints": 1} if self.border is None else {"max_keypoints": 1, "border": 0}
+        require_at_least(self, "extraction", least)
+        if self.octaves is not None:
+            check_octaves(self.octaves)
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:

@@ -139,7 +139,8 @@ class LFNet(nn.Module):
             image: (H, W) or (H, W, 3), uint8 or float in [0, 1].
             keypoints: (N, 2), (x, y) in pixels.
             scales: (N,), the patch is `patches.extent * scale` pixels wide; 1 where None. Each keypoint is read from
-                the octave of the picture in which its scale is nearest to 1.
+                the octave of the picture in which its scale is nearest to 1; `extract` may have found it in another, so
+                descriptors of extracted keypoints agree closely, not exactly.
             orientations: (N,), radians from +x towards +y; 0 where None.
 
         Returns:

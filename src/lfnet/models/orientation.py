@@ -56,7 +56,7 @@ class OrientationHead(nn.Module):
 
 
 class GradientOrientation(nn.Module):
-    """Image gradients, magnitude compressed, weighted by a learned non-negative map, summed over a Gaussian window.
+    """Image gradients, weighted by a learned non-negative map, summed over a Gaussian window.
 
     Turning the picture turns every gradient by the same angle, so the field is covariant as far as the learned map is
     invariant: it need not learn what an angle is.

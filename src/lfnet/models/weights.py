@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from lfnet.files import write_bytes
 from lfnet.models.config import ConfigError, LFNetConfig, config_from_dict, config_to_dict
 from lfnet.models.lfnet import LFNet
 
@@ -51,21 +51,17 @@ def save_weights(path: str | Path, model: LFNet, card: dict[str, Any] | None = N
 
     Args:
         card: facts for the header (training data, steps, licence …), anything that JSON holds.
+
+    Raises:
+        OSError: if it can't be written, for example because the disk is full.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     header = {
         "format": FORMAT,
         "config": json.dumps(config_to_dict(model.config)),
         "card": json.dumps(card or {}, ensure_ascii=False),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    temporary = path.with_name(path.name + ".part")
-    try:
-        temporary.write_bytes(save(tensors, metadata=header))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(path, save(tensors, metadata=header))
 
 
 def describe_weights(name_or_path: str | Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from lfnet.evaluation.results import write_results
 from lfnet.evaluation.stereo import evaluate_stereo, motorcycle
 from lfnet.evaluation.truth import TransformedTruth
 from lfnet.evaluation.views import Variant, transform_image
+from lfnet.files import make_folder, write_bytes
 from lfnet.matching import mutual_nearest_neighbours
 from lfnet.reports.demo_page import Drawing, demo_page
 from lfnet.reports.drawing import draw_matches
@@ -61,7 +63,7 @@ def run_demo(
     Returns:
         the results and the files.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     results = evaluate_stereo(extractors, settings, progress=progress)
     stereo = motorcycle()
     drawings, pictures = [], []
@@ -69,11 +71,13 @@ def run_demo(
         for degrees in dict.fromkeys((0, drawn_turn)):
             drawing = draw_pair(stereo, extractor, Variant(degrees=degrees), settings)
             path = output / f"matches-{extractor.name}-{degrees:03d}.png"
-            Image.fromarray(drawing.image).save(path)
+            content = io.BytesIO()
+            Image.fromarray(drawing.image).save(content, "PNG")
+            write_bytes(path, content.getvalue())
             pictures.append(path)
             drawings.append(drawing)
     page = output / "index.html"
-    page.write_text(demo_page(results, drawings), encoding="utf-8")
+    write_bytes(page, demo_page(results, drawings).encode())
     write_results(output / "results.json", results)
     return DemoFiles(results, pictures, page, output / "results.json")
 

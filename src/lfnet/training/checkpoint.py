@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from lfnet.files import write_bytes
 from lfnet.models.config import config_to_dict
 from lfnet.models.lfnet import LFNet
 from lfnet.training.config import TrainConfig, build_config
@@ -35,7 +36,11 @@ class TrainingState:
 
 
 def save_checkpoint(path: Path, state: TrainingState, config: TrainConfig) -> None:
-    """Write a checkpoint: complete under its name, or not at all."""
+    """Write a checkpoint: complete under its name, or not at all.
+
+    Raises:
+        OSError: if it can't be written, for example because the disk is full.
+    """
     values = {
         "config": json.dumps(config_to_dict(config)),
         "model": state.model.state_dict(),
@@ -45,13 +50,18 @@ def save_checkpoint(path: Path, state: TrainingState, config: TrainConfig) -> No
         "step": state.step,
         "best_score": state.best_score,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    with open(temporary, "wb") as file:
-        torch.save(values, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    save_tensors(path, values)
+
+
+def save_tensors(path: Path, values: dict[str, Any]) -> None:
+    """Write what `torch.load(path, weights_only=True)` reads, whole or not at all.
+
+    Raises:
+        OSError: if it can't be written; `torch.save` into a file would hide a full disk in a RuntimeError.
+    """
+    content = io.BytesIO()
+    torch.save(values, content)
+    write_bytes(path, content.getvalue())
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], TrainConfig]:

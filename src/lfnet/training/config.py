@@ -58,6 +58,18 @@ class ValidationConfig:
 
 
 @dataclass(frozen=True)
+class CardConfig:
+    """What the header of the weights says of them, beside what the run itself knows."""
+
+    name: str = ""
+    """Of the weights."""
+    licence: str = "that of the data; not stated"
+    """Under which the weights may be used."""
+    data: tuple[str, ...] = ()
+    """What they are trained on, with its licences; empty takes the names of the sources."""
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """A whole run."""
 
@@ -66,6 +78,7 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
+    card: CardConfig = field(default_factory=CardConfig)
     seed: int = 0
     """Decides initial weights and every sample."""
 
@@ -105,6 +118,8 @@ def build_config(values: dict[str, Any], overrides: dict[str, Any] | None = None
         *path, name = key.split(".")
         for part in path:
             table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"{key}: {part} is a setting, not a table of settings")
         table[name] = value
     try:
         return config_from_dict(TrainConfig, values)

@@ -12,11 +12,18 @@ import torch
 
 from lfnet.data.loader import PairLoader, build_sources, describe_sources
 from lfnet.data.pair import Pair
-from lfnet.models.config import ConfigError
+from lfnet.models.config import ConfigError, config_to_dict
 from lfnet.models.lfnet import LFNet
 from lfnet.models.weights import load_weights, save_weights
 from lfnet.training.branches import StepResult, apply_gradients, two_branch_step
-from lfnet.training.checkpoint import CheckpointError, TrainingState, read_checkpoint, restore, save_checkpoint
+from lfnet.training.checkpoint import (
+    CheckpointError,
+    TrainingState,
+    read_checkpoint,
+    restore,
+    save_checkpoint,
+    save_tensors,
+)
 from lfnet.training.config import OptimizerConfig, TrainConfig
 from lfnet.training.monitor import Monitor
 from lfnet.training.validation import validate
@@ -185,7 +192,8 @@ def _keep(
             "nothing of it is kept: resume with a lower optimizer.learning_rate"
         )
     validation = {name: round(value, 4) for name, value in scores.items()}
-    card = {"steps": state.step, "data": sources, "licence": "that of the data; not stated", "validation": validation}
+    data = list(config.card.data) or sources
+    card = {**config_to_dict(config.card), "data": data, "steps": state.step, "validation": validation}
     save_weights(output / WEIGHTS, state.model, card)
     score = scores.get("matching_score", 0.0)
     if score > state.best_score:
@@ -200,6 +208,6 @@ def _fail(what: str, state: TrainingState, batch: Pair, result: StepResult, outp
     if output is not None:
         path = output / "failed_batch.pt"
         tensors = {"a": vars(batch.a), "b": vars(batch.b), "b_from_a": batch.b_from_a, "step": state.step}
-        torch.save({**tensors, "model": state.model.state_dict()}, path)
+        save_tensors(path, {**tensors, "model": state.model.state_dict()})
         where = f"; the batch and the model are in {path}"
     raise TrainingError(f"step {state.step}: a {what} is not finite ({losses}){where}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from lfnet.data.pair import Pair
+from lfnet.files import naming, write_bytes
 from lfnet.training.branches import Direction, StepResult
 
 EVERY = 20
@@ -45,8 +46,7 @@ class Monitor:
         """Score map, painted target, keypoints and correspondences of the first pair of the batch."""
         sheet = draw_sheet(batch, result)
         folder = self._output / "pictures"
-        folder.mkdir(exist_ok=True)
-        cv2.imwrite(str(folder / f"step_{step:07d}.png"), sheet)
+        write_bytes(folder / f"step_{step:07d}.png", cv2.imencode(".png", sheet)[1].tobytes())
         if self._writer is not None:
             self._writer.add_image("pair", sheet[..., ::-1].copy(), step, dataformats="HWC")
 
@@ -56,7 +56,7 @@ class Monitor:
             self._writer.close()
 
     def _write(self, step: int, values: dict[str, float]) -> None:
-        with open(self._table, "a", newline="", encoding="utf-8") as file:
+        with naming(self._table), open(self._table, "a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             if file.tell() == 0:
                 writer.writerow(("step", "name", "value"))
@@ -73,10 +73,9 @@ def _drop_rows_after(table: Path, step: int) -> None:
     with open(table, newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))
     kept = rows[:1] + [row for row in rows[1:] if len(row) == 3 and int(row[0]) <= step]
-    temporary = table.with_name(table.name + ".part")
-    with open(temporary, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(kept)
-    os.replace(temporary, table)
+    text = io.StringIO()
+    csv.writer(text).writerows(kept)
+    write_bytes(table, text.getvalue().encode())
 
 
 def _tensorboard(output: Path, step: int) -> Any:

@@ -81,8 +81,10 @@ def _measure(
         "scale_spread": float(mine.scales[0][mine.present[0]].log().std(correction=0)) if len(scores) else 0.0,
         "orientation_spread": 1 - float(directions.mean(0).norm()) if len(directions) else 0.0,
     }
-    if not bool(visible.any()) or not bool(theirs.present.any()):
+    if not bool(visible.any()):
         return result
+    if not bool(theirs.present.any()):
+        return {**result, "repeatability": 0.0, "matching_score": 0.0}
     present = theirs.present[0]
     distances = torch.cdist(warped.points[0][visible], theirs.points[0][present])
     nearest_distance, nearest = distances.min(1)

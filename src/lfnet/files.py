@@ -1,0 +1,82 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def make_folder(path: str | Path) -> None:
+    """Make a folder and those above it, where they are missing.
+
+    Args:
+        path: the folder wanted.
+
+    Raises:
+        OSError: it can't be made; NotADirectoryError where a file has its name.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, "Not a directory", str(path)) from error
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A place to write a file that takes the name `path` once the block ends well.
+
+    However the block ends otherwise, by an exception, a full disk or SIGKILL, what stood at `path` is still
+    there.
+
+    Args:
+        path: the file wanted; its folder is made where it is missing.
+
+    Yields:
+        A name beside it to write to.
+
+    Raises:
+        OSError: the folder can't be made or written to.
+    """
+    target = Path(path)
+    make_folder(target.parent)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a file, whole or not at all.
+
+    Args:
+        path: the file wanted.
+        content: all of it.
+
+    Raises:
+        OSError: it can't be written, for example because the disk is full; `path` is then as it was.
+    """
+    with replacing(path) as temporary, naming(path):
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Errors of writing in the block name the file: a full disk says nothing of where.
+
+    Args:
+        path: the file that is written.
+
+    Raises:
+        OSError: as the block raised it, with this file's name.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
