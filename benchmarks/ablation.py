@@ -41,7 +41,7 @@ ADDED: list[tuple[str, dict[str, Any]]] = [
     ("+ annealed negatives", {"strategy.anneal_negatives": True}),
     ("+ patch normalisation", {"model.descriptor.normalize_patches": True}),
     ("+ derivative channels", {"model.detector.derivatives": True}),
-    ("+ painted points by visible area", {"strategy.pixels_per_point": 400.0}),
+    ("+ painted points by known area", {"strategy.pixels_per_point": 200.0}),
     ("+ disturbed positives", {"strategy.positive_jitter": 1.0}),
 ]
 
@@ -52,9 +52,10 @@ CHANGED: list[tuple[str, dict[str, Any]]] = [
     ("L_im ten times lighter", {"strategy.image_weight": 0.3}),
     ("patches 32 px wide (paper)", {"model.patches.extent": 32.0}),
     ("descriptor 64-128-256 (paper)", {"model.descriptor.channels": [64, 128, 256]}),
-    ("half-resolution detector, 24 channels, 3x3", {
-        "model.detector.stride": 2, "model.detector.channels": 24, "model.detector.kernel_size": 3,
+    ("detector at full resolution, 16 channels, 5x5 (paper)", {
+        "model.detector.stride": 1, "model.detector.channels": 16, "model.detector.kernel_size": 5,
     }),
+    ("a point for 400 known pixels", {"strategy.pixels_per_point": 400.0}),
     ("batch norm momentum 0.1", {"model.norm_momentum": 0.1}),
 ]  # fmt: skip
 

@@ -123,3 +123,22 @@ def run_lfnet(user_environment: dict[str, str]) -> Callable[..., subprocess.Comp
         )
 
     return run
+
+
+linux_only = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from Linux's /proc")
+
+MEASURE = """
+import sys
+from lfnet.cli.main import main
+code = main(sys.argv[1:])
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]
+print("peak", int(peak) // 1024, file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def peak_megabytes(environment: dict[str, str], command: str, *arguments: object) -> int:
+    """The largest resident memory of a command that must end well."""
+    words = [sys.executable, "-c", MEASURE, command, *map(str, arguments)]
+    process = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    return int(process.stderr.split("peak")[-1])

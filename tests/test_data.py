@@ -382,10 +382,10 @@ def test_pictures_are_shrunk_and_too_small_ones_left_out(tmp_path: Path) -> None
 
 def test_light_varies_each_view_and_leaves_geometry_alone() -> None:
     pair = PicturePairs([smooth_picture(200, 260)], GeometricConfig(), 64).sample(seeded(2))
-    assert augment_light(pair, STEADY, seeded()) is pair
-    varied = augment_light(pair, PhotometricConfig(), seeded(4))
-    again = augment_light(pair, PhotometricConfig(), seeded(4))
-    other = augment_light(pair, PhotometricConfig(), seeded(5))
+    assert augment_light(pair, STEADY, [seeded()]) is pair
+    varied = augment_light(pair, PhotometricConfig(), [seeded(4)])
+    again = augment_light(pair, PhotometricConfig(), [seeded(4)])
+    other = augment_light(pair, PhotometricConfig(), [seeded(5)])
     for name in ("a", "b"):
         before, after = getattr(pair, name), getattr(varied, name)
         assert torch.equal(after.image, getattr(again, name).image)

@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from conftest import linux_only, peak_megabytes
 from lfnet.extraction import FileSettings, extract_files, name_images
 from lfnet.features import Features
 from lfnet.images import ImageError, read_image
@@ -204,29 +205,6 @@ def test_a_disk_that_takes_no_more_ends_in_one_line_and_loses_nothing(
     assert len(contents(output)) == 12
 
 
-MEASURE = """
-import sys
-from lfnet.cli.main import main
-code = main(sys.argv[1:])
-peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]
-print("peak", int(peak) // 1024, file=sys.stderr)
-sys.exit(code)
-"""
-
-
-def peak_megabytes(environment: dict[str, str], *arguments: object) -> int:
-    process = subprocess.run(
-        [sys.executable, "-c", MEASURE, "extract", *map(str, arguments)],
-        env=environment, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return int(process.stderr.split("peak")[-1])
-
-
-linux_only = pytest.mark.skipif(
-    not Path("/proc/self/status").exists(), reason="reads memory from Linux's /proc"
-)
-
-
 @linux_only
 def test_memory_does_not_grow_with_the_number_of_pictures(
     tmp_path: Path, camera: NDArray[np.uint8], tiny_weights: Path, user_environment: dict[str, str]
@@ -234,8 +212,8 @@ def test_memory_does_not_grow_with_the_number_of_pictures(
     arguments = ["--weights", tiny_weights, "--max-keypoints", 100, "--threads", 1, "-o"]
     few = many_pictures(tmp_path / "few", camera, 40)
     many = many_pictures(tmp_path / "many", camera, 400)
-    peak_few = peak_megabytes(user_environment, few, *arguments, tmp_path / "few.h5")
-    peak_many = peak_megabytes(user_environment, many, *arguments, tmp_path / "many.h5")
+    peak_few = peak_megabytes(user_environment, "extract", few, *arguments, tmp_path / "few.h5")
+    peak_many = peak_megabytes(user_environment, "extract", many, *arguments, tmp_path / "many.h5")
     assert peak_many - peak_few < 12, f"{peak_few} MB for 40 pictures, {peak_many} MB for 400"
 
 
@@ -248,4 +226,4 @@ def test_the_paper_s_network_takes_a_photograph_in_little_memory(
     save_weights(tmp_path / "paper.safetensors", LFNet())
     Image.fromarray(coffee).resize((1024, 768)).save(tmp_path / "a.png")
     arguments = [tmp_path / "a.png", "--weights", tmp_path / "paper.safetensors", "-o", tmp_path / "f.h5"]
-    assert peak_megabytes(user_environment, *arguments) < 1500
+    assert peak_megabytes(user_environment, "extract", *arguments) < 1500

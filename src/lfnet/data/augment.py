@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -112,15 +113,16 @@ def homography_from_corners(source: Float[Tensor, "4 2"], target: Float[Tensor, 
     return torch.cat((solution, solution.new_ones(1))).view(3, 3)
 
 
-def augment_light(pair: Pair, config: PhotometricConfig, generator: torch.Generator) -> Pair:
-    """Vary light and sensor of both views, each on its own."""
+def augment_light(pair: Pair, config: PhotometricConfig, generators: Sequence[torch.Generator]) -> Pair:
+    """Vary light and sensor of both views, each on its own; a generator for each pair of the batch."""
     if not config.enabled:
         return pair
-    return replace(pair, a=_vary(pair.a, config, generator), b=_vary(pair.b, config, generator))
+    return replace(pair, a=_vary(pair.a, config, generators), b=_vary(pair.b, config, generators))
 
 
-def _vary(view: View, config: PhotometricConfig, generator: torch.Generator) -> View:
-    images = [_vary_picture(image[None], config, generator) for image in view.image]
+def _vary(view: View, config: PhotometricConfig, generators: Sequence[torch.Generator]) -> View:
+    drawn = zip(view.image, generators, strict=True)
+    images = [_vary_picture(image[None], config, generator) for image, generator in drawn]
     image = torch.cat(images).clamp(0, 1)
     return replace(view, image=torch.where(view.valid, image, torch.zeros_like(image)))
 

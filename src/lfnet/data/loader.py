@@ -13,7 +13,15 @@ import torch
 from lfnet.data.augment import GeometricConfig, PhotometricConfig, augment_light
 from lfnet.data.pair import Pair, concatenate_pairs
 from lfnet.data.renders import RenderedScenes, RenderSettings
-from lfnet.data.sources import MIN_OVERLAP, PairSource, PicturePairs, RenderedPairs, SequencePairs, load_pictures
+from lfnet.data.sources import (
+    MIN_OVERLAP,
+    BatchSource,
+    PairSource,
+    PicturePairs,
+    RenderedPairs,
+    SequencePairs,
+    load_pictures,
+)
 
 MIN_SIZE = 48
 """Side in pixels below which a crop has no room for keypoints between its borders."""
@@ -140,26 +148,34 @@ class PairLoader:
         photometric: change of light, drawn after the geometry.
         batch: pairs in a batch.
         seed: with the step and the index in the batch it decides every sample.
+        device: where light is varied, and the batches are.
     """
 
     def __init__(
-        self, sources: Sequence[WeightedSource], photometric: PhotometricConfig, batch: int, seed: int
+        self,
+        sources: Sequence[WeightedSource],
+        photometric: PhotometricConfig,
+        batch: int,
+        seed: int,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.sources = list(sources)
         self.photometric = photometric
         self.batch = batch
         self.seed = seed
+        self.device = device
         self._shares = torch.tensor([source.share for source in sources], dtype=torch.float64)
 
     def load(self, step: int) -> Pair:
         """The batch of a step."""
         chooser = sample_generator(self.seed, step, 0)
         source = self.sources[int(torch.multinomial(self._shares, 1, generator=chooser))].source
-        pairs = []
-        for index in range(self.batch):
-            generator = sample_generator(self.seed, step, index + 1)
-            pairs.append(augment_light(source.sample(generator), self.photometric, generator))
-        return concatenate_pairs(pairs)
+        generators = [sample_generator(self.seed, step, index + 1) for index in range(self.batch)]
+        if isinstance(source, BatchSource):
+            pairs = source.sample_each(generators)
+        else:
+            pairs = concatenate_pairs([source.sample(generator) for generator in generators])
+        return augment_light(pairs.to(self.device), self.photometric, generators)
 
     def iterate(self, start: int, stop: int, lookahead: int = 2, workers: int = 1) -> Iterator[tuple[int, Pair]]:
         """Batches of the steps from `start` to before `stop`, in order, `lookahead` of them prepared beforehand."""

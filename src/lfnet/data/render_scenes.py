@@ -6,6 +6,7 @@ The world is in metres, z up; the cameras look towards +y at a common target abo
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, TypeVar
 
@@ -111,29 +112,29 @@ class Scene:
 
 
 class Draw:
-    """Random tensors with a leading batch, from one generator."""
+    """Random tensors with a leading batch, one generator each, so that a scene does not depend on its neighbours."""
 
-    def __init__(self, generator: torch.Generator, batch: int) -> None:
-        self.generator = generator
-        self.batch = batch
+    def __init__(self, generators: Sequence[torch.Generator]) -> None:
+        self.generators = generators
+        self.batch = len(generators)
+        self.device = generators[0].device
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
-        values = torch.rand((self.batch, *shape), generator=self.generator, device=self.generator.device)
-        return low + (high - low) * values
+        values = [torch.rand(shape, generator=each, device=self.device) for each in self.generators]
+        return low + (high - low) * torch.stack(values)
 
     def below(self, limit: int, *shape: int) -> Tensor:
         """Whole numbers from 0 to limit - 1."""
-        return torch.randint(
-            limit, (self.batch, *shape), generator=self.generator, device=self.generator.device
-        )
+        values = [torch.randint(limit, shape, generator=each, device=self.device) for each in self.generators]
+        return torch.stack(values)
 
     def chance(self, probability: float | Tensor, *shape: int) -> Tensor:
         return self.uniform(*shape) < probability
 
     def directions(self, *shape: int) -> Tensor:
         """Unit vectors of the last dimension's length, uniform on the sphere."""
-        values = torch.randn((self.batch, *shape), generator=self.generator, device=self.generator.device)
-        return functional.normalize(values, dim=-1)
+        values = [torch.randn(shape, generator=each, device=self.device) for each in self.generators]
+        return functional.normalize(torch.stack(values), dim=-1)
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def draw_layout(settings: RenderSettings, draw: Draw) -> Layout:
     """Choose a kind for every scene, and its dimensions."""
     kinds = [SCENE_KINDS[name] for name in settings.kinds]
     index = draw.below(len(kinds)).cpu()
-    device = draw.generator.device
+    device = draw.device
 
     def chosen(name: str) -> Tensor:
         return torch.tensor([getattr(kind, name) for kind in kinds])[index].to(device)

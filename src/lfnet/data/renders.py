@@ -125,18 +125,21 @@ class RenderedScenes:
         self._device = torch.device(settings.device)
         self._atlas = TextureAtlas(photographs + patterns, settings.texture_size, self._device)
 
-    @torch.no_grad()
     def sample(self, generator: torch.Generator, batch: int = 1) -> Pair:
-        """Draw a batch of new scenes, each seen by two cameras.
+        """Draw a batch of new scenes from one generator; see `sample_each`."""
+        return self.sample_each([generator] * batch)
+
+    @torch.no_grad()
+    def sample_each(self, generators: Sequence[torch.Generator]) -> Pair:
+        """Draw a new scene for each generator, seen by two cameras, all in one batch.
 
         Args:
-            generator: its state decides everything; on the CPU, or on the settings' device.
-            batch: number of pairs.
+            generators: the state of each decides everything in its scene; on the CPU, or on the settings' device.
 
         Returns:
             The pairs, with depth everywhere, on the settings' device.
         """
-        draw = Draw(generator, batch)
+        draw = Draw(generators)
         layout = draw_layout(self.settings, draw)
         cameras, centres = draw_cameras(self.settings, layout, draw)
         scene = draw_scene(self.settings, layout, centres, self._photographs, self._patterns, draw)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -30,6 +30,15 @@ class PairSource(Protocol):
 
     def sample(self, generator: torch.Generator) -> Pair:
         """One pair (batch 1)."""
+        ...
+
+
+@runtime_checkable
+class BatchSource(PairSource, Protocol):
+    """A source that makes the pairs of a batch at once."""
+
+    def sample_each(self, generators: Sequence[torch.Generator]) -> Pair:
+        """The pairs that `sample` makes of each generator, as one batch."""
         ...
 
 
@@ -235,11 +244,15 @@ def load_pictures(paths: Sequence[str | Path], max_side: int, min_side: int) -> 
 
 
 class RenderedPairs:
-    """Pairs of rendered scenes."""
+    """Pairs of rendered scenes, those of a batch drawn together."""
 
     def __init__(self, scenes: RenderedScenes) -> None:
         self._scenes = scenes
 
     def sample(self, generator: torch.Generator) -> Pair:
         """A random scene, seen twice."""
-        return self._scenes.sample(generator, 1)
+        return self.sample_each([generator])
+
+    def sample_each(self, generators: Sequence[torch.Generator]) -> Pair:
+        """A random scene for each generator, seen twice."""
+        return self._scenes.sample_each(generators)

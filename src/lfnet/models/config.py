@@ -6,6 +6,7 @@ import dataclasses
 import math
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ class ConfigError(ValueError):
     """A configuration that does not fit: an unknown key, a wrong type, or values that contradict each other."""
 
 
-def require_at_least(config: Any, path: str, least: dict[str, float]) -> None:
+def require_at_least(config: Any, path: str, least: Mapping[str, float]) -> None:
     """Check that settings are not smaller than they may be.
 
     Raises:

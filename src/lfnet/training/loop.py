@@ -85,8 +85,8 @@ def train(
     sources = describe_sources(training)
     for line in sources:
         say(line)
-    loader = PairLoader(training, config.data.photometric, config.optimizer.batch, config.seed)
-    validation = PairLoader(held_back, config.data.photometric, 1, config.seed)
+    loader = PairLoader(training, config.data.photometric, config.optimizer.batch, config.seed, place)
+    validation = PairLoader(held_back, config.data.photometric, 1, config.seed, place)
     monitor = Monitor(output, state.step)
     scores: dict[str, float] = {}
     # A CPU step needs the cores itself; a GPU is fed by as many workers as half the cores.

@@ -1,7 +1,7 @@
 """The equations of LF-Net section 3.3, as pure functions of tensors.
 
 How each is reduced is part of the method, since L_im must dominate:
-- `image_loss`: sum over visible pixels, divided by the number of painted points, averaged over the batch. A blank score
+- `image_loss`: sum over known pixels, divided by the number of painted points, averaged over the batch. A blank score
   map costs 1.07 (the energy of a sampled Gaussian of deviation 0.5 px), whatever K and the size of the picture.
 - `orientation_loss`, `scale_loss`, `pair_loss`: mean over the points that count.
 - `triplet_loss`: mean over the correspondences.
@@ -27,11 +27,11 @@ def masked_mean(values: Float[Tensor, "*S"], mask: Bool[Tensor, "*S"]) -> Float[
 def image_loss(
     scores: Float[Tensor, "B 1 H W"],
     target: Float[Tensor, "B 1 H W"],
-    visible: Bool[Tensor, "B 1 H W"],
+    known: Bool[Tensor, "B 1 H W"],
     present: Bool[Tensor, "B K"],
 ) -> Float[Tensor, ""]:
-    """L_im: squared difference of score map and painted target over visible pixels, per painted point."""
-    squared = torch.where(visible, (scores - target).square(), torch.zeros_like(scores)).sum((1, 2, 3))
+    """L_im: squared difference of score map and painted target over the pixels where it is known, per painted point."""
+    squared = torch.where(known, (scores - target).square(), torch.zeros_like(scores)).sum((1, 2, 3))
     return (squared / present.sum(1).clamp_min(1)).mean()
 
 
