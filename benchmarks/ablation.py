@@ -41,7 +41,7 @@ ADDED: list[tuple[str, dict[str, Any]]] = [
     ("+ annealed negatives", {"strategy.anneal_negatives": True}),
     ("+ patch normalisation", {"model.descriptor.normalize_patches": True}),
     ("+ derivative channels", {"model.detector.derivatives": True}),
-    ("+ painted points by known area", {"strategy.pixels_per_point": 200.0}),
+    ("+ a point painted for 330 known pixels", {"strategy.pixels_per_point": 330.0}),
     ("+ disturbed positives", {"strategy.positive_jitter": 1.0}),
 ]
 
@@ -55,7 +55,7 @@ CHANGED: list[tuple[str, dict[str, Any]]] = [
     ("detector at full resolution, 16 channels, 5x5 (paper)", {
         "model.detector.stride": 1, "model.detector.channels": 16, "model.detector.kernel_size": 5,
     }),
-    ("a point for 400 known pixels", {"strategy.pixels_per_point": 400.0}),
+    ("a point painted for 200 known pixels", {"strategy.pixels_per_point": 200.0}),
     ("batch norm momentum 0.1", {"model.norm_momentum": 0.1}),
 ]  # fmt: skip
 

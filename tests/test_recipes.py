@@ -28,7 +28,7 @@ def test_default_is_the_cpu_recipe_without_its_data() -> None:
         picture_share=default.data.picture_share,
         render_share=default.data.render_share,
     )
-    assert dataclasses.replace(recipe, data=data, seed=default.seed) == default
+    assert dataclasses.replace(recipe, data=data, seed=default.seed, card=default.card) == default
 
 
 def test_shipped_weights_have_the_architecture_of_the_cpu_recipe() -> None:

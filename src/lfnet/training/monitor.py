@@ -115,7 +115,7 @@ def draw_sheet(batch: Pair, result: StepResult) -> np.ndarray:
         picture = _bytes(view.image[0, 0])
         scores = _bytes(seen.maps.scores[0, 0])
         target = _bytes(direction.target.scores[0, 0])
-        unseen = ~direction.target.visible[0, 0].cpu().numpy()
+        unseen = ~direction.target.known[0, 0].cpu().numpy()
         drawn = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
         keypoints, counts = direction.correspondences.keypoints, direction.correspondences.counts[0]
         for point, scale, turn in zip(
