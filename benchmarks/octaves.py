@@ -1,4 +1,4 @@
-"""What octaves, and the preference for coarse ones, give: `python benchmarks/octaves.py SEQUENCE --weights W`.
+"""What octaves, and the preference for coarse ones, give: `python benchmarks/octaves.py SEQUENCE`.
 
 Nothing is trained: the same weights extract at other octaves, and are measured on an RGB-D sequence as by
 `lfnet evaluate sequence`.
@@ -43,6 +43,7 @@ def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description="matching score at several octaves")
     parser.add_argument("sequence", type=Path)
+    parser.add_argument("--frames", type=int, nargs=2, help="first frame and one past the last; all if left out")
     parser.add_argument("--weights", default="lfnet-cpu")
     parser.add_argument("--max-pairs", type=int, default=12)
     parser.add_argument("--threads", type=int, default=0, help="0: all")
@@ -50,7 +51,8 @@ def main() -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     methods = [OpenCVExtractor("rootsift"), *(extractor(arguments.weights, *choice) for choice in CHOICES)]
-    pairs = SequenceSettings(max_pairs=arguments.max_pairs)
+    frames = None if arguments.frames is None else tuple(arguments.frames)
+    pairs = SequenceSettings(frames=frames, max_pairs=arguments.max_pairs)
     measure = ProtocolSettings(turns=(0, 90), zooms=(0.5, 2.0))
     results = evaluate_sequence(arguments.sequence, methods, pairs, measure)
     variants = results.variants()

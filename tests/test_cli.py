@@ -124,7 +124,8 @@ def test_a_shifted_picture_is_matched_and_verified(
         assert code == 0, err
         words = out.splitlines()[-1].split()
         assert int(words[0]) > 30, out
-        assert words[4:] == ["with", "one", geometry, "within", "3", "px"]
+        named = [geometry] if geometry == "homography" else [geometry, "matrix"]
+        assert words[4:] == ["with", "one", *named, "within", "3", "px"]
 
 
 def test_match_on_a_features_file_writes_what_hloc_reads(
@@ -219,6 +220,52 @@ def test_unusable_weights_get_one_line(
     assert line.startswith("lfnet: error: ")
     assert str(bad_weights[kind]) in line
     assert not output.exists()
+
+
+def test_inputs_are_not_overwritten(capsys: Capture, folder: Path, tmp_path: Path, tiny_weights: Path) -> None:
+    features, pairs = tmp_path / "f.h5", tmp_path / "pairs.txt"
+    assert run(capsys, "extract", folder, "-o", features, "--weights", tiny_weights)[0] == 0
+    names = run(capsys, "info", features, "--names")[1].split()
+    pairs.write_text(f"{names[0]} {names[1]}\n")
+    before = {path: path.read_bytes() for path in (features, pairs, folder / names[0], folder / names[1])}
+    (tmp_path / "taken.h5").mkdir()
+    for words, message in (
+        (["match", features, "--pairs", pairs, "-o", features], "is one of the inputs"),
+        (["match", features, "--pairs", pairs, "-o", pairs], "is one of the inputs"),
+        (["match", folder / names[0], folder / names[1], "-o", folder / names[0]], "is one of the inputs"),
+        (["extract", folder, "-o", folder / names[0], "--overwrite"], "is one of the inputs"),
+        (["extract", folder, "-o", tmp_path / "taken.h5"], "is a folder"),
+    ):
+        code, _, err = run(capsys, *words)
+        assert code == 2, words
+        assert message in only_line(err)
+    code, _, err = run(capsys, "extract", folder, "-o", pairs, "--overwrite", "--weights", tiny_weights)
+    assert code == 1
+    assert "not an HDF5 file, so it is not overwritten" in only_line(err)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--max-megapixels", "inf"], 2, "--max-megapixels must be"),
+        (["--device", "meta"], 1, "neither a CPU nor a CUDA device"),
+    ],
+)
+def test_options_that_cannot_be_meant(
+    words: list[str], code: int, message: str, capsys: Capture, folder: Path, tmp_path: Path, tiny_weights: Path
+) -> None:
+    result = run(capsys, "extract", folder, "-o", tmp_path / "f.h5", "--weights", tiny_weights, *words)
+    assert result[0] == code
+    assert message in only_line(result[2])
+
+
+def test_info_on_another_programs_file(capsys: Capture, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "foreign.h5", "w") as file:
+        file["numbers"] = np.arange(3)
+    code, _, err = run(capsys, "info", tmp_path / "foreign.h5")
+    assert code == 1
+    assert "neither features nor matches" in only_line(err)
 
 
 @pytest.mark.parametrize(

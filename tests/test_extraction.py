@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from PIL import Image
 from conftest import linux_only, peak_megabytes
 from lfnet.extraction import FileSettings, extract_files, name_images
 from lfnet.features import Features
+from lfnet.files import held
 from lfnet.images import ImageError, read_image
 from lfnet.integrations import hloc
 from lfnet.models.config import ExtractionSettings
@@ -55,7 +58,7 @@ def test_every_picture_is_in_the_file_under_its_name(tiny_model: LFNet, folder: 
     assert set(found) == {"camera.png", "coffee.jpg", "inside/turned.png"}
     assert (report.written, report.skipped, report.failures) == (3, 0, [])
     assert report.keypoints == sum(map(len, found.values())) > 100
-    direct = tiny_model.extract([read_image(folder / "coffee.jpg")], None, SETTINGS.extraction)[0]
+    direct = tiny_model.extract([read_image(folder / "coffee.jpg")], settings=SETTINGS.extraction)[0]
     assert np.allclose(found["coffee.jpg"].keypoints, direct.keypoints, atol=1e-3)
     assert not (tmp_path / "f.h5.parts").exists()
 
@@ -139,6 +142,60 @@ def test_other_settings_do_not_mix_into_one_file(tiny_model: LFNet, folder: Path
         file["a.jpg/keypoints"] = np.zeros((1, 2))
     with pytest.raises(hloc.FeatureFileError, match="by another program"):
         extract_files(tiny_model, images, tmp_path / "other.h5", SETTINGS)
+
+
+def test_two_runs_do_not_share_an_output(tiny_model: LFNet, folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "f.h5"
+    with held(output), pytest.raises(OSError, match="another process is writing it"):
+        extract_files(tiny_model, name_images([folder]), output)
+    assert extract_files(tiny_model, name_images([folder]), output).written > 0
+    assert [path.name for path in tmp_path.glob(".*")] == []
+
+
+def test_a_replacement_that_was_stopped_goes_on(tiny_model: LFNet, folder: Path, tmp_path: Path) -> None:
+    """With --overwrite again or without it; and what is replaced is not taken for what replaces it."""
+    images, output = name_images([folder]), tmp_path / "f.h5"
+    extract_files(tiny_model, images, output)
+
+    class Stop(Exception):
+        pass
+
+    def stop_after_one(count: int) -> None:
+        if count:
+            raise Stop
+
+    for again in (True, False):
+        with pytest.raises(Stop):
+            extract_files(tiny_model, images, output, overwrite=True, progress=stop_after_one)
+        report = extract_files(tiny_model, images, output, overwrite=again)
+        assert (report.skipped, report.written) == (1, len(images) - 1)
+        assert len(contents(output)) == len(images)
+
+
+def test_a_name_is_not_a_picture_and_a_folder(tiny_model: LFNet, camera: NDArray[np.uint8], tmp_path: Path) -> None:
+    for name in ("one/x.jpg", "two/x.jpg/y.jpg"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True)
+        Image.fromarray(camera[:80, :80]).save(path)
+    output = tmp_path / "f.h5"
+    with pytest.raises(ImageError, match=r"its folder 'x\.jpg' has the name of a picture"):
+        extract_files(tiny_model, name_images([tmp_path / "one", tmp_path / "two"]), output)
+    extract_files(tiny_model, name_images([tmp_path / "one"]), output)
+    with pytest.raises(ImageError, match="has the name of a picture"):
+        extract_files(tiny_model, name_images([tmp_path / "two"]), output)
+
+
+def test_a_name_that_is_no_utf8_fails_that_picture_alone(
+    tiny_model: LFNet, camera: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.fromarray(camera[:80, :80]).save(folder / "good.png")
+    shutil.copy(folder / "good.png", os.fsencode(folder) + b"/\xff\xe9.png")
+    report = extract_files(tiny_model, name_images([folder]), tmp_path / "f.h5")
+    assert report.written == 1
+    assert "not UTF-8" in report.failures[0][1]
+    assert list(contents(tmp_path / "f.h5")) == ["good.png"]
 
 
 def test_names_follow_folders_and_the_root(folder: Path) -> None:

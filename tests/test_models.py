@@ -562,6 +562,22 @@ def test_extraction_of_a_tensor_an_array_and_a_list_agree(tiny_model: LFNet, cam
     assert tiny_model.extract([]) == []
 
 
+def test_inputs_that_could_be_one_picture_or_several_are_refused(
+    tiny_model: LFNet, camera: NDArray[np.uint8]
+) -> None:
+    rgba = np.repeat(camera[..., None], 4, -1)
+    for images in (rgba, torch.from_numpy(rgba[..., :3].copy()), rgba[..., :2], np.moveaxis(rgba[..., :3], -1, 0)):
+        with pytest.raises(ValueError, match="could be one picture or several"):
+            tiny_model.extract(images)
+    with pytest.raises(ValueError, match="expected an array or a tensor, got str"):
+        tiny_model.extract(["a.jpg"])
+    with pytest.raises(ValueError, match="size of its picture"):
+        tiny_model.extract([camera], mask=[np.ones((*camera.shape, 1), bool)])
+    with pytest.raises(ValueError, match="scales above 0"):
+        tiny_model.describe(camera, np.array([[30.0, 30.0]]), scales=np.array([0.0]))
+    assert tiny_model.describe(camera, np.array([])).shape == (0, 64)
+
+
 def test_features_are_what_they_claim(tiny_model: LFNet, camera: NDArray[np.uint8]) -> None:
     features = tiny_model.extract(camera, settings=ExtractionSettings(max_keypoints=90))[0]
     assert len(features) == 90

@@ -68,7 +68,9 @@ def test_settings_that_cannot_be_meant_are_refused(name: str, value: Any, messag
         build_config({"optimizer": {"steps": 5}}, {name: value})
 
 
-@pytest.mark.parametrize("settings", [{"max_keypoints": 0}, {"border": -1}, {"octaves": ()}, {"octaves": (9.0,)}])
+@pytest.mark.parametrize(
+    "settings", [{"max_keypoints": 0}, {"min_score": 2.0}, {"border": -1}, {"octaves": ()}, {"octaves": (9.0,)}]
+)
 def test_impossible_extraction_is_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="expected"):
         ExtractionSettings(**settings)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from lfnet.coordinates import Size
 from lfnet.features import Features
+from lfnet.files import held
 from lfnet.images import MAX_PIXELS, ImageError, list_images, read_grey, read_image, shrink, to_grey
 from lfnet.integrations.store import FeatureStore
 from lfnet.models.config import ExtractionSettings
@@ -95,7 +96,7 @@ class _Picture:
         return max(self.size) / max(self.grey.shape)
 
 
-def name_images(paths: Iterable[str | Path], root: str | Path | None = None) -> dict[str, Path]:
+def name_images(paths: str | Path | Iterable[str | Path], root: str | Path | None = None) -> dict[str, Path]:
     """The names that pictures have in a features file.
 
     Args:
@@ -110,7 +111,7 @@ def name_images(paths: Iterable[str | Path], root: str | Path | None = None) -> 
         ImageError: two pictures have the same name, or one lies outside `root`.
     """
     named: dict[str, Path] = {}
-    for path in map(Path, paths):
+    for path in [Path(paths)] if isinstance(paths, (str, Path)) else map(Path, paths):
         base = Path(root) if root is not None else path if path.is_dir() else path.parent
         for file in list_images([path]):
             try:
@@ -127,6 +128,14 @@ def name_images(paths: Iterable[str | Path], root: str | Path | None = None) -> 
                 remedy = "give --root, a folder above both"
                 raise ImageError(file, f"has the same name {name!r} as {named[name]}", remedy)
     return named
+
+
+def _refuse_nesting(named: Mapping[str, Path]) -> None:
+    """A group of HDF5 can't be both a picture and a folder of pictures."""
+    for name, path in named.items():
+        for folder in PurePosixPath(name).parents:
+            if str(folder) in named:
+                raise ImageError(path, f"its folder {str(folder)!r} has the name of a picture", "rename one of them")
 
 
 def extract_files(
@@ -160,14 +169,29 @@ def extract_files(
 
     Raises:
         FeatureFileError: the file is there, with other settings or of other origin.
-        OSError: a file can't be written, such as when the disk is full; what was done until then is kept.
+        ImageError: a picture's name is that of a folder of another.
+        OSError: a file can't be written, such as when the disk is full or another process writes it; what was done
+            until then is kept.
         ValueError: batch_size isn't positive.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     settings = settings or FileSettings()
-    store = FeatureStore(Path(output), settings.fingerprint(weights), overwrite)
+    with held(output):
+        store = FeatureStore(Path(output), settings.fingerprint(weights), overwrite)
+        return _extract_into(store, model, images, settings, batch_size, progress)
+
+
+def _extract_into(
+    store: FeatureStore,
+    model: LFNet,
+    images: Mapping[str, Path],
+    settings: FileSettings,
+    batch_size: int,
+    progress: Callable[[int], object] | None,
+) -> ExtractionReport:
     present = store.names()
+    _refuse_nesting({**dict.fromkeys(present, store.output), **images})
     wanted = {name: path for name, path in images.items() if name not in present}
     report = ExtractionReport(skipped=len(images) - len(wanted))
     advance = progress or (lambda count: None)
@@ -214,6 +238,10 @@ def _read_ahead(
 
 
 def _read_picture(name: str, path: Path, settings: FileSettings) -> _Picture:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ImageError(ascii(str(path)), "its name is not UTF-8, as HDF5 wants it", "rename it") from error
     pixels = read_image(path, max_pixels=settings.max_pixels)
     size = (pixels.shape[1], pixels.shape[0])
     small = shrink(pixels, settings.resize)
@@ -262,7 +290,7 @@ def _extract_batch(
         return
     try:
         masks = [picture.mask for picture in pictures]
-        found = model.extract([picture.grey for picture in pictures], masks, settings)
+        found = model.extract([picture.grey for picture in pictures], mask=masks, settings=settings)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

@@ -123,7 +123,7 @@ def match_pictures(
     """
     images = [read_image(path, max_pixels=max_pixels, exif_rotate=True) for path in (path_a, path_b)]
     features = [
-        model.extract([shrink(image, resize)], None, extraction)[0].resized((image.shape[1], image.shape[0]))
+        model.extract([shrink(image, resize)], settings=extraction)[0].resized((image.shape[1], image.shape[0]))
         for image in images
     ]
     mutual, matches, geometry = match_features(features[0], features[1], settings)

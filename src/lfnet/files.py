@@ -45,9 +45,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
+        with naming(path):
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -80,3 +81,34 @@ def naming(path: str | Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextmanager
+def held(path: str | Path) -> Iterator[None]:
+    """Hold a file to be written against other processes; the system lets go of it however this one ends.
+
+    Where the system has no such locks (Windows), nothing is held.
+
+    Args:
+        path: the file that is going to be written; the lock lies beside it while the block lasts.
+
+    Raises:
+        OSError: another process holds it, or the lock can't be made.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    target = Path(path)
+    make_folder(target.parent)
+    lock = target.with_name(f".{target.name}.lock")
+    with naming(path), lock.open("wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(errno.EWOULDBLOCK, "another process is writing it; wait for that to end") from error
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import warnings
@@ -146,7 +147,7 @@ def shrunk_size(size: Size, long_side: int | None) -> Size:
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
-def list_images(paths: Iterable[str | Path]) -> list[Path]:
+def list_images(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     """The pictures that files and folders stand for, folders searched to any depth, in natural order.
 
     Args:
@@ -157,20 +158,29 @@ def list_images(paths: Iterable[str | Path]) -> list[Path]:
         Paths without repeats: each argument's pictures in natural order (2 before 10).
 
     Raises:
-        ImageError: a folder holds no picture.
+        ImageError: a folder holds no picture, or can't be read.
     """
     found: dict[Path, None] = {}
-    for path in map(Path, paths):
+    for path in [Path(paths)] if isinstance(paths, (str, Path)) else map(Path, paths):
         if not path.is_dir():
             found[path] = None
             continue
-        inside = [file for file in path.rglob("*") if _is_picture(file.relative_to(path)) and file.is_file()]
+        inside = [file for file in _files_below(path) if _is_picture(file.relative_to(path)) and file.is_file()]
         if not inside:
             raise ImageError(
                 path, "no pictures in this folder", f"expected one of {' '.join(sorted(EXTENSIONS))}"
             )
         found.update(dict.fromkeys(sorted(inside, key=natural_key)))
     return list(found)
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    def fail(error: OSError) -> None:
+        place = error.filename or folder
+        raise ImageError(place, f"can't be read ({error.strerror})", "check its permissions") from error
+
+    for place, _, names in os.walk(folder, onerror=fail):
+        yield from (Path(place, name) for name in names)
 
 
 def natural_key(path: str | Path) -> list[tuple[int, int | str]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from lfnet.cli.options import UsageError, pick_device
+from lfnet.cli.options import UsageError, check_output, pick_device
 from lfnet.evaluation.homographies import HomographySettings
 from lfnet.evaluation.protocols import ProtocolSettings
 from lfnet.evaluation.sequence import SequenceSettings
@@ -109,6 +109,8 @@ def evaluate(protocol: tyro.conf.OmitArgPrefixes[Protocol]) -> None:
         raise UsageError(f"--output must end in .json, got {run.output}")
     if run.output is not None and not run.output.parent.is_dir():
         raise UsageError(f"--output: there is no folder {run.output.parent}")
+    if run.output is not None:
+        check_output(run.output, ())
     device = pick_device(run.device, run.threads)
     results = protocol.results(make_extractors(run.methods, str(device)))
     report = full_report(results)

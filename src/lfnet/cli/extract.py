@@ -57,7 +57,15 @@ def extract(
     """
     from tqdm import tqdm
 
-    from lfnet.cli.options import UsageError, keypoint_limits, load_model, long_side, pick_device
+    from lfnet.cli.options import (
+        UsageError,
+        check_output,
+        keypoint_limits,
+        load_model,
+        long_side,
+        pick_device,
+        pixel_limit,
+    )
     from lfnet.extraction import FileSettings, extract_files, name_images
     from lfnet.models.config import ExtractionSettings
     from lfnet.models.weights import resolve_weights
@@ -70,6 +78,7 @@ def extract(
     if masks is not None and not masks.is_dir():
         raise ValueError(f"--masks {masks}: no such folder")
     images = name_images(paths, root)
+    check_output(output, images.values())
     target = pick_device(device, threads)
     model = load_model(weights, target)
     settings = FileSettings(
@@ -77,7 +86,7 @@ def extract(
         resize=long_side(resize),
         half=half,
         masks=masks,
-        max_pixels=round(max_megapixels * 1e6),
+        max_pixels=pixel_limit(max_megapixels),
     )
     size = batch_size if batch_size is not None else 8 if target.type == "cuda" else 1
     with tqdm(total=len(images), unit="picture", disable=None, file=sys.stderr) as bar:

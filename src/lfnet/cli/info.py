@@ -9,19 +9,22 @@ from typing import Annotated, Any
 import tyro
 
 
-def info(what: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="WEIGHTS | FILE.h5")] = "") -> int:
+def info(
+    what: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="WEIGHTS | FILE.h5")] = "", names: bool = False
+) -> int:
     """What is installed, or what is in a weights or features file.
 
     Args:
         what: Name of packaged weights, a safetensors file, or an HDF5 file of features or matches; nothing:
             the installation.
+        names: List every picture, or pair, of an HDF5 file instead.
     """
     if not what:
         return _installation()
     import h5py
 
     if Path(what).is_file() and (Path(what).suffix in (".h5", ".hdf5") or h5py.is_hdf5(what)):
-        return _hdf5(Path(what))
+        return _hdf5(Path(what), names)
     return _weights(what)
 
 
@@ -52,17 +55,20 @@ def _weights(what: str) -> int:
     return 0
 
 
-def _hdf5(path: Path) -> int:
+def _hdf5(path: Path, list_all: bool) -> int:
     from lfnet.integrations import hloc
 
     with hloc.open_file(path) as file:
         contents: Any = file
         names = hloc.list_names(file)
+        if list_all:
+            print("\n".join(names))
+            return 0
         arrays = contents[names[0]].keys() if names else ()
         if "matches0" in arrays:
             print(f"{path}: matches of {len(names)} pairs")
             return 0
-        if names and "keypoints" not in arrays:
+        if "keypoints" not in arrays and len(file):
             raise hloc.FeatureFileError(f"{path}: neither features nor matches in hloc's layout")
         counts = [len(contents[f"{name}/keypoints"]) for name in names]
         print(f"{path}: {len(names)} pictures, {sum(counts)} keypoints")

@@ -74,11 +74,13 @@ def match(
         return _match_file(inputs[0], pairs, output, settings)
     if len(inputs) != 2 or pairs is not None:
         raise UsageError("expected two pictures, or one features file with --pairs")
-    from lfnet.cli.options import keypoint_limits, load_model, long_side, pick_device
+    from lfnet.cli.options import check_output, keypoint_limits, load_model, long_side, pick_device, pixel_limit
     from lfnet.file_matching import match_pictures
     from lfnet.models.config import ExtractionSettings
 
     keypoint_limits(max_keypoints, min_score)
+    if output is not None:
+        check_output(output, inputs)
     _check_drawing(output)
     model = load_model(weights, pick_device(device, threads))
     result = match_pictures(
@@ -88,14 +90,15 @@ def match(
         ExtractionSettings(max_keypoints, min_score, upright=upright, single_scale=single_scale),
         settings,
         resize=long_side(resize),
-        max_pixels=round(max_megapixels * 1e6),
+        max_pixels=pixel_limit(max_megapixels),
     )
     for path, features in zip(inputs, (result.features_a, result.features_b), strict=True):
         note = "" if len(features) else " (blank, or too small)"
         print(f"{path}: {len(features)} keypoints{note}")
     print(f"{len(result.mutual)} mutual nearest neighbours")
     if geometry is not None:
-        print(f"{len(result.matches)} of them agree with one {geometry} within {threshold:g} px")
+        model_name = geometry if geometry == "homography" else f"{geometry} matrix"
+        print(f"{len(result.matches)} of them agree with one {model_name} within {threshold:g} px")
     if output is not None:
         _draw(result, output)
         print(f"Drawn in {output}")
@@ -105,9 +108,11 @@ def match(
 def _match_file(features: Path, pairs: Path, output: Path, settings: MatchSettings) -> int:
     from tqdm import tqdm
 
+    from lfnet.cli.options import check_output
     from lfnet.file_matching import match_feature_file
     from lfnet.integrations.hloc import read_pairs
 
+    check_output(output, (features, pairs))
     listed = read_pairs(pairs)
     if not listed:
         raise ValueError(f"{pairs}: no pairs in it; expected two names of pictures a line")

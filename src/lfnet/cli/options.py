@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +45,8 @@ def pick_device(name: str, threads: int | None = None) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ValueError(f"--device {name}: no such device; expected auto, cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"--device {name}: neither a CPU nor a CUDA device; expected auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; try --device cpu"
@@ -66,6 +70,34 @@ def load_model(weights: str | Path, device: torch.device) -> LFNet:
     from lfnet.models.lfnet import LFNet
 
     return LFNet.from_pretrained(weights).to(device)
+
+
+def check_output(output: Path, inputs: Iterable[Path]) -> None:
+    """Refuse an output that can't be meant, before any work is done.
+
+    Args:
+        output: the file that is going to be written.
+        inputs: files that are going to be read.
+
+    Raises:
+        UsageError: the output is a folder, or one of the inputs.
+    """
+    if output.is_dir():
+        raise UsageError(f"{output}: is a folder; name a file")
+    for path in inputs:
+        if output.exists() and path.exists() and output.samefile(path):
+            raise UsageError(f"{output}: is one of the inputs, and would be overwritten; name another file")
+
+
+def pixel_limit(max_megapixels: float) -> int:
+    """The option `--max-megapixels` in pixels.
+
+    Raises:
+        UsageError: not a number above 0.
+    """
+    if not (math.isfinite(max_megapixels) and max_megapixels > 0):
+        raise UsageError(f"--max-megapixels must be a number above 0, got {max_megapixels}")
+    return round(max_megapixels * 1e6)
 
 
 def long_side(resize: int) -> int | None:

@@ -78,7 +78,7 @@ def train(
         tables["model"] = _architecture(init)
     settings = build_config(tables, overrides)
     place = pick_device(device, threads)
-    with tqdm(total=settings.optimizer.steps, unit="step", dynamic_ncols=True) as bar:
+    with tqdm(total=settings.optimizer.steps, unit="step", dynamic_ncols=True, disable=None) as bar:
 
         def show(progress: Progress) -> None:
             bar.update(progress.step - bar.n)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -9,6 +10,7 @@ import cv2
 import numpy as np
 
 from lfnet.features import Features
+from lfnet.integrations.opencv import from_opencv
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,16 +81,8 @@ class OpenCVExtractor:
         if descriptors is None or not len(found):
             return Features.empty(size, dim=32 if self._sift is None else 128)
         order = np.argsort([-point.response for point in found], kind="stable")[:max_keypoints]
-        points = [found[i] for i in order]
-        angles = np.radians([point.angle for point in points])
-        return Features(
-            keypoints=np.array([point.pt for point in points], np.float32),
-            scales=np.array([point.size * self._patch_per_size() / 32 for point in points], np.float32),
-            orientations=np.arctan2(np.sin(angles), np.cos(angles)).astype(np.float32),
-            scores=np.array([point.response for point in points], np.float32),
-            descriptors=self._descriptors(np.asarray(descriptors)[order]),
-            image_size=size,
-        )
+        features = from_opencv([found[i] for i in order], self._descriptors(np.asarray(descriptors)[order]), size)
+        return replace(features, scales=features.scales * self._patch_per_size())
 
     def _descriptors(self, raw: Array) -> NDArray[np.float32] | NDArray[np.uint8]:
         if self.name == "orb":
@@ -151,8 +145,6 @@ class LFNetExtractor:
         Returns:
             at most `max_keypoints` features.
         """
-        from dataclasses import replace
-
         from lfnet.models.config import ExtractionSettings
 
         settings = replace(self._settings or ExtractionSettings(), max_keypoints=max_keypoints)

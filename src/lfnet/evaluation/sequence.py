@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class SequenceSettings:
     """Which pairs of a sequence are measured, and at what size."""
 
-    frames: tuple[int, int] = (290, 373)
-    """First frame and the one after the last, counted in file-name order from 0."""
+    frames: tuple[int, int] | None = None
+    """First frame and the one after the last, counted in file-name order from 0; None = all."""
     gaps: tuple[int, ...] = (4, 8, 12)
     """Frames between the two pictures of a pair."""
     size: tuple[int, int] = (480, 320)
@@ -41,7 +41,7 @@ class SequenceSettings:
     """Frames in a stretch, the unit that the bootstrap resamples."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.frames[0] < self.frames[1]:
+        if self.frames is not None and not 0 <= self.frames[0] < self.frames[1]:
             raise ValueError(f"frames must be first and one past the last, ascending, got {self.frames}")
         if not self.gaps or min(self.gaps) < 1:
             raise ValueError(f"gaps must be at least 1, got {self.gaps}")
@@ -98,7 +98,7 @@ def sequence_pairs(sequence: Sequence, settings: SequenceSettings) -> list[Evalu
     Raises:
         ValueError: if the frames lie outside of the sequence or no pair is left.
     """
-    first, end = settings.frames
+    first, end = settings.frames or (0, len(sequence))
     if end > len(sequence):
         raise ValueError(f"frames end at {end}, but {sequence.folder} has {len(sequence)} pictures")
     pairs = []
@@ -112,7 +112,7 @@ def sequence_pairs(sequence: Sequence, settings: SequenceSettings) -> list[Evalu
             pairs.append(EvaluationPair(f"{key_a}-{key_b}", group, key_a, key_b, truth))
     chosen = _evenly_spread(pairs, settings.max_pairs)
     if not chosen:
-        raise ValueError(f"no pair of {sequence.folder} in frames {settings.frames} overlaps by {settings.min_overlap}")
+        raise ValueError(f"no pair of {sequence.folder} in frames {first} to {end} overlaps by {settings.min_overlap}")
     return chosen
 
 

@@ -120,7 +120,7 @@ def full_report(results: Results) -> str:
         f"{environment['threads_torch']} threads.",
         f"Matching score at {thresholds[-1]:g} px, [95 % interval over resampled "
         f"{'scenes' if results.protocol == 'homographies' else 'stretches of frames'}], "
-        f"ratio to {REFERENCE}:",
+        f"ratio to {REFERENCE}:" if REFERENCE in results.methods() else "no ratios: " f"{REFERENCE} is not measured:",
         score_table(results, main),
         "Means over turns:",
         detail_table(results, thresholds),

@@ -15,6 +15,8 @@ Source: github.com/cvg/Hierarchical-Localization, hloc/extract_features.py, matc
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,9 +47,14 @@ def open_file(path: str | Path) -> Iterator[h5py.File]:
 
     Raises:
         FeatureFileError: the file is missing or is no HDF5.
+        PermissionError: it may not be read.
     """
+    if Path(path).is_dir():
+        raise FeatureFileError(f"{path}: is a folder; name a file")
     if not Path(path).is_file():
         raise FeatureFileError(f"{path}: no such file; make it with 'lfnet extract' first, or check the path")
+    if not os.access(path, os.R_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     try:
         file = h5py.File(path, "r")
     except OSError as error:
@@ -117,7 +124,7 @@ def read_features(source: str | Path | h5py.File, name: str) -> Features:
     group = source.get(name)
     if not isinstance(group, h5py.Group) or not {"keypoints", "descriptors", "image_size"} <= group.keys():
         raise FeatureFileError(
-            f"{source.filename}: no features of picture {name!r}; see 'lfnet info' for the names"
+            f"{source.filename}: no features of picture {name!r}; see 'lfnet info --names' for what there is"
         )
     arrays = {key: np.asarray(value) for key, value in group.items()}
     count = len(arrays["keypoints"])
@@ -144,7 +151,7 @@ def list_names(file: h5py.File) -> list[str]:
     names: dict[str, None] = {}
 
     def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
+        if isinstance(item, h5py.Dataset) and "/" in name:
             names[name.rpartition("/")[0]] = None
 
     file.visititems(visit)
@@ -211,7 +218,7 @@ def read_matches(source: str | Path | h5py.File, name_a: str, name_b: str) -> Ma
         with open_file(source) as file:
             return read_matches(file, name_a, name_b)
     for pair, reverse in ((names_to_pair(name_a, name_b), False), (names_to_pair(name_b, name_a), True)):
-        if pair in source:
+        if f"{pair}/matches0" in source:
             partner = np.asarray(source[f"{pair}/matches0"]).astype(np.int64)
             index = np.flatnonzero(partner >= 0)
             columns = [partner[index], index] if reverse else [index, partner[index]]
@@ -234,7 +241,7 @@ def read_pairs(path: str | Path) -> list[tuple[str, str]]:
         FeatureFileError: the file is missing, or a line doesn't hold two names.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise FeatureFileError(
             f"{path}: not a list of pairs ({getattr(error, 'strerror', 'no text')})"

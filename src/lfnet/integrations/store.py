@@ -27,7 +27,7 @@ class FeatureStore:
     Args:
         output: the features file.
         fingerprint: JSON of what decides the features; only files with an equal one are continued.
-        overwrite: pass over what is there, and replace it at the end.
+        overwrite: pass over what is there, and replace it at the end; one that was stopped is gone on with.
 
     Raises:
         FeatureFileError: the file or its parts are there, with another fingerprint or none.
@@ -38,9 +38,13 @@ class FeatureStore:
         self.output = output
         self.fingerprint = fingerprint
         self.folder = output.with_name(output.name + ".parts")
+        self._note = self.folder / "settings.json"
+        self._replacement = self.folder / "replaces"
         if overwrite:
-            shutil.rmtree(self.folder, ignore_errors=True)
-        self._base = None if overwrite or not output.exists() else output
+            self._start_again()
+        # A replacement that was stopped goes on, whether or not it is asked for again.
+        self._replaces = overwrite or self._replacement.exists()
+        self._base = None if self._replaces or not output.exists() else output
         make_folder(output.parent)
         self._check_same_settings()
 
@@ -71,9 +75,10 @@ class FeatureStore:
                 hloc.write_features(file, name, features, half=half, uncertainty=uncertainty)
             file.flush()
             content = file.id.get_file_image()
-        note = self.folder / "settings.json"
-        if not note.exists():
-            write_bytes(note, self.fingerprint.encode())
+        if not self._note.exists():
+            if self._replaces:
+                write_bytes(self._replacement, b"")
+            write_bytes(self._note, self.fingerprint.encode())
         write_bytes(self.folder / f"{time.time_ns():020d}.h5", content)
 
     def join(self) -> None:
@@ -95,13 +100,20 @@ class FeatureStore:
     def _parts(self) -> list[Path]:
         return sorted(self.folder.glob("[0-9]*.h5"))
 
+    def _start_again(self) -> None:
+        """Forget parts that are no replacement with these settings."""
+        if self.output.exists() and not h5py.is_hdf5(self.output):
+            raise hloc.FeatureFileError(f"{self.output}: not an HDF5 file, so it is not overwritten; name another file")
+        ours = self._note.exists() and self._note.read_bytes() == self.fingerprint.encode()
+        if not (ours and self._replacement.exists()):
+            shutil.rmtree(self.folder, ignore_errors=True)
+
     def _check_same_settings(self) -> None:
         if self._base is not None:
             with hloc.open_file(self._base) as file:
                 self._check(self._base, file.attrs.get("settings"))
-        note = self.folder / "settings.json"
-        if note.exists():
-            self._check(self.folder, note.read_text(encoding="utf-8"))
+        if self._note.exists():
+            self._check(self.folder, self._note.read_text(encoding="utf-8", errors="replace"))
 
     def _check(self, path: Path, found: object) -> None:
         if found != self.fingerprint:
@@ -121,7 +133,10 @@ def _copy_pictures(part: Path, target: h5py.File) -> None:
 def _difference(found: object, wanted: str) -> str:
     if not isinstance(found, str):
         return "by another program"
-    old, new = json.loads(found), json.loads(wanted)
+    try:
+        old, new = json.loads(found), json.loads(wanted)
+    except json.JSONDecodeError:
+        return "with settings that can't be read"
     old.update(old.pop("extraction", {}))
     new.update(new.pop("extraction", {}))
     keys = sorted(set(old) | set(new))

@@ -218,6 +218,8 @@ class ExtractionSettings:
     def __post_init__(self) -> None:
         least = {"max_keypoints": 1} if self.border is None else {"max_keypoints": 1, "border": 0}
         require_at_least(self, "extraction", least)
+        if not 0 <= self.min_score <= 1:
+            raise ConfigError(f"extraction.min_score: expected a height in [0, 1], got {self.min_score}")
         if self.octaves is not None:
             check_octaves(self.octaves)
 

@@ -44,6 +44,8 @@ def picture_tensor(
     Raises:
         ValueError: on another shape or type, on NaN or infinity, on a mask of another size.
     """
+    if not isinstance(image, (Tensor, np.ndarray)):
+        raise ValueError(f"image: expected an array or a tensor, got {type(image).__name__}; see lfnet.read_image")
     if isinstance(image, np.ndarray):
         if image.ndim == 3 and image.shape[-1] in (1, 3):
             image = np.moveaxis(image, -1, 0)
@@ -67,11 +69,10 @@ def picture_tensor(
     if mask is None:
         return grey, torch.ones_like(grey, dtype=torch.bool)
     usable = torch.as_tensor(np.asarray(mask) if not isinstance(mask, Tensor) else mask)
-    usable = (usable.reshape(usable.shape[-2:])[None] != 0).to(grey.device)
-    if usable.shape != grey.shape:
-        wanted, got = tuple(grey.shape[1:]), tuple(usable.shape[1:])
+    if usable.shape not in (grey.shape, grey.shape[1:]):
+        wanted, got = tuple(grey.shape[1:]), tuple(usable.shape)
         raise ValueError(f"mask: expected the size of its picture {wanted}, got {got}")
-    return grey, usable
+    return grey, (usable.reshape(grey.shape) != 0).to(grey.device)
 
 
 def resize_to_octave(

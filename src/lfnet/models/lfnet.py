@@ -84,6 +84,7 @@ class LFNet(nn.Module):
     def extract(
         self,
         images: Tensor | np.ndarray | Sequence[Tensor | np.ndarray],
+        *,
         mask: Tensor | np.ndarray | Sequence[Tensor | np.ndarray | None] | None = None,
         settings: ExtractionSettings | None = None,
     ) -> list[Features]:
@@ -146,6 +147,7 @@ class LFNet(nn.Module):
         Returns:
             (N, D) float32, unit rows.
         """
+        keypoints = np.asarray(keypoints, np.float32).reshape(-1, 2) if len(keypoints) == 0 else np.asarray(keypoints)
         count = len(keypoints)
         scales = np.ones(count, np.float32) if scales is None else np.asarray(scales, np.float32)
         orientations = np.zeros(count, np.float32) if orientations is None else np.asarray(orientations, np.float32)
@@ -157,6 +159,8 @@ class LFNet(nn.Module):
         for name, values in (("keypoints", keypoints), ("scales", scales), ("orientations", orientations)):
             if not np.isfinite(values).all():
                 raise ValueError(f"describe: {name} has NaN or infinite values; leave those keypoints out")
+        if (scales <= 0).any():
+            raise ValueError(f"describe: expected scales above 0, got {scales.min():g}")
         picture, valid = picture_tensor(image, None)
         device = next(self.parameters()).device
         descriptors = np.zeros((count, self.config.descriptor.dimension), np.float32)
@@ -264,8 +268,15 @@ class _Found:
 
 
 def _split(images: Any) -> list[Any]:
-    if isinstance(images, (Tensor, np.ndarray)):
-        return [images] if images.ndim == 2 or _is_colour_array(images) or _is_colour_tensor(images) else list(images)
+    if not isinstance(images, (Tensor, np.ndarray)):
+        return list(images)
+    if images.ndim == 2 or _is_colour_array(images) or _is_colour_tensor(images):
+        return [images]
+    if images.ndim == 3 and min(images.shape[0], images.shape[-1]) <= 4:
+        raise ValueError(
+            f"images: {tuple(images.shape)} could be one picture or several; expected an array (H, W) or (H, W, 3), a "
+            "tensor (1 or 3, H, W) or (B, C, H, W), or a list of pictures"
+        )
     return list(images)
 
 

@@ -81,6 +81,8 @@ def train(
     output.mkdir(parents=True, exist_ok=True)
     if resume:
         say(f"resuming after step {state.step}")
+        if state.step >= config.optimizer.steps:
+            say(f"nothing to do: {state.step} steps are done, optimizer.steps is {config.optimizer.steps}")
     training, held_back = build_sources(config.data, str(place))
     sources = describe_sources(training)
     for line in sources:
