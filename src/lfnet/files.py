@@ -103,11 +103,14 @@ def held(path: str | Path) -> Iterator[None]:
     target = Path(path)
     make_folder(target.parent)
     lock = target.with_name(f".{target.name}.lock")
-    with naming(path), lock.open("wb") as file:
+    with naming(path):
+        file = lock.open("wb")
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise BlockingIOError(errno.EWOULDBLOCK, "another process is writing it; wait for that to end") from error
+            cause = "another process is writing it; wait for that to end"
+            raise BlockingIOError(error.errno, cause, str(path)) from error
         try:
             yield
         finally:
