@@ -263,9 +263,10 @@ def test_options_that_cannot_be_meant(
 def test_info_on_another_programs_file(capsys: Capture, tmp_path: Path) -> None:
     with h5py.File(tmp_path / "foreign.h5", "w") as file:
         file["numbers"] = np.arange(3)
-    code, _, err = run(capsys, "info", tmp_path / "foreign.h5")
-    assert code == 1
-    assert "neither features nor matches" in only_line(err)
+    for words in ([], ["--names"]):
+        code, _, err = run(capsys, "info", tmp_path / "foreign.h5", *words)
+        assert code == 1
+        assert "neither features nor matches" in only_line(err)
 
 
 @pytest.mark.parametrize(

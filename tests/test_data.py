@@ -519,6 +519,10 @@ def test_sources_are_built_from_a_configuration(plain: Path, tmp_path: Path) -> 
     assert isinstance(held, SequencePairs)
     expected = torch.from_numpy(np.linalg.inv(world_from_camera(2))).float()
     torch.testing.assert_close(held.pair(0).a.camera_from_world[0], expected)
+    whole = dataclasses.replace(config, sequences=(SequenceConfig(str(plain)),), pictures=())
+    assert describe_sources(build_sources(whole)[1])[0].startswith(f"sequence {plain.name} (also trained on")
+    alone = dataclasses.replace(config, sequences=(), pictures=(str(pictures / "0.png"),))
+    assert describe_sources(build_sources(alone)[1])[0].startswith("pictures (also trained on")
     narrow = dataclasses.replace(sequence, overlap=(0.0, 1e-3))
     with pytest.raises(SequenceError, match="between 0% and 0%"):
         build_sources(dataclasses.replace(config, sequences=(narrow,)))

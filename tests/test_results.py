@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from lfnet.evaluation.results import (
     summarise,
     write_results,
 )
-from lfnet.evaluation.tables import full_report, score_table
+from lfnet.evaluation.tables import full_report, score_table, score_title
 
 METRIC = "matching_score@5"
 
@@ -86,6 +87,14 @@ def test_table_shows_ratios_and_the_worst_turn() -> None:
     assert "0.200 at 30°, 0.50 of upright" in ours
     base = next(line for line in lines if line.startswith("| rootsift"))
     assert "x" not in base.replace("rootsift", "")
+
+
+def test_title_says_what_ratios_are_to() -> None:
+    results = example()
+    assert score_title(results, 5.0).endswith("[95 % interval over resampled stretches of frames], ratio to rootsift:")
+    alone = dataclasses.replace(results, rows=[row for row in results.rows if row.method == "ours"])
+    assert score_title(alone, 5.0).startswith("Matching score at 5 px, [95 % interval")
+    assert "no ratios, as rootsift is not measured" in score_title(alone, 5.0)
 
 
 def test_report_needs_every_metric_that_it_shows() -> None:

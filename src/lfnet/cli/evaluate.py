@@ -105,11 +105,11 @@ def evaluate(protocol: tyro.conf.OmitArgPrefixes[Protocol]) -> None:
     from lfnet.files import write_bytes
 
     run = protocol.run
-    if run.output is not None and run.output.suffix != ".json":
-        raise UsageError(f"--output must end in .json, got {run.output}")
-    if run.output is not None and not run.output.parent.is_dir():
-        raise UsageError(f"--output: there is no folder {run.output.parent}")
     if run.output is not None:
+        if run.output.suffix != ".json":
+            raise UsageError(f"--output must end in .json, got {run.output}")
+        if not run.output.parent.is_dir():
+            raise UsageError(f"--output: there is no folder {run.output.parent}")
         check_output(run.output, ())
     device = pick_device(run.device, run.threads)
     results = protocol.results(make_extractors(run.methods, str(device)))

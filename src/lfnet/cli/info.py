@@ -23,8 +23,12 @@ def info(
         return _installation()
     import h5py
 
+    from lfnet.cli.options import UsageError
+
     if Path(what).is_file() and (Path(what).suffix in (".h5", ".hdf5") or h5py.is_hdf5(what)):
         return _hdf5(Path(what), names)
+    if names:
+        raise UsageError(f"--names lists what is in an HDF5 file, and {what} is none")
     return _weights(what)
 
 
@@ -61,15 +65,15 @@ def _hdf5(path: Path, list_all: bool) -> int:
     with hloc.open_file(path) as file:
         contents: Any = file
         names = hloc.list_names(file)
+        arrays = contents[names[0]].keys() if names else ()
+        if len(file) and not {"matches0", "keypoints"} & set(arrays):
+            raise hloc.FeatureFileError(f"{path}: neither features nor matches in hloc's layout")
         if list_all:
             print("\n".join(names))
             return 0
-        arrays = contents[names[0]].keys() if names else ()
         if "matches0" in arrays:
             print(f"{path}: matches of {len(names)} pairs")
             return 0
-        if "keypoints" not in arrays and len(file):
-            raise hloc.FeatureFileError(f"{path}: neither features nor matches in hloc's layout")
         counts = [len(contents[f"{name}/keypoints"]) for name in names]
         print(f"{path}: {len(names)} pictures, {sum(counts)} keypoints")
         if counts:

@@ -82,6 +82,8 @@ class DataConfig:
 
 HELD_BACK = 20
 """Every how many-th picture is held back for validation."""
+NOT_HELD_BACK = " (also trained on: nothing is held back)"
+"""What the name of a source for validation ends in where it is no independent one."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,8 @@ def build_sources(config: DataConfig, device: str = "cpu") -> tuple[list[Weighte
         textures, held_back = hold_back(pictures)
         if config.picture_share > 0:
             training.append(WeightedSource("pictures", PicturePairs(textures, geometry, size), config.picture_share))
-            validation.append(WeightedSource("pictures", PicturePairs(held_back, geometry, size), 1.0))
+            name = "pictures" if len(pictures) > 1 else f"pictures{NOT_HELD_BACK}"
+            validation.append(WeightedSource(name, PicturePairs(held_back, geometry, size), 1.0))
     if config.render_share > 0:
         settings = RenderSettings(size=size, roll_degrees=geometry.rotation, zoom_max=geometry.zoom, device=device)
         rendered = RenderedPairs(RenderedScenes(settings, textures))
@@ -126,7 +129,9 @@ def build_sources(config: DataConfig, device: str = "cpu") -> tuple[list[Weighte
             validation.append(WeightedSource("renders", rendered, 1.0))
     if not training:
         raise ValueError("data: no source of pairs; name sequences or pictures, or give render_share above 0")
-    return training, validation or training
+    if not validation:
+        validation = [WeightedSource(each.name + NOT_HELD_BACK, each.source, each.share) for each in training]
+    return training, validation
 
 
 def hold_back(pictures: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -118,9 +118,7 @@ def full_report(results: Results) -> str:
         f"K = {results.settings['max_keypoints']}; "
         f"commit {environment['commit']}, {environment['date']}, {environment['processor']}, "
         f"{environment['threads_torch']} threads.",
-        f"Matching score at {thresholds[-1]:g} px, [95 % interval over resampled "
-        f"{'scenes' if results.protocol == 'homographies' else 'stretches of frames'}], "
-        f"ratio to {REFERENCE}:" if REFERENCE in results.methods() else "no ratios: " f"{REFERENCE} is not measured:",
+        score_title(results, thresholds[-1]),
         score_table(results, main),
         "Means over turns:",
         detail_table(results, thresholds),
@@ -128,6 +126,13 @@ def full_report(results: Results) -> str:
     if results.protocol == "homographies" and "turn000" in results.variants():
         parts += [f"Matching score at {thresholds[-1]:g} px, upright, by scene:", group_table(results, main)]
     return "\n\n".join(parts)
+
+
+def score_title(results: Results, threshold: float) -> str:
+    """What the table of matching scores shows, over it."""
+    units = "scenes" if results.protocol == "homographies" else "stretches of frames"
+    ratios = f"ratio to {REFERENCE}" if REFERENCE in results.methods() else f"no ratios, as {REFERENCE} is not measured"
+    return f"Matching score at {threshold:g} px, [95 % interval over resampled {units}], {ratios}:"
 
 
 def number(value: float) -> str:

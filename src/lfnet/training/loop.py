@@ -87,9 +87,13 @@ def train(
     sources = describe_sources(training)
     for line in sources:
         say(line)
+    for line in describe_sources(held_back):
+        say(f"validation on {line.replace('of steps', 'of pairs')}")
     loader = PairLoader(training, config.data.photometric, config.optimizer.batch, config.seed, place)
     validation = PairLoader(held_back, config.data.photometric, 1, config.seed, place)
     monitor = Monitor(output, state.step)
+    if not monitor.has_tensorboard:
+        say("no TensorBoard events: pip install 'lfnet[train]' for them; metrics.csv has the same values")
     scores: dict[str, float] = {}
     # A CPU step needs the cores itself; a GPU is fed by as many workers as half the cores.
     workers = 1 if place.type == "cpu" else max(1, (os.cpu_count() or 2) // 2)

@@ -30,6 +30,11 @@ class Monitor:
         _drop_rows_after(self._table, step)
         self._writer = _tensorboard(output, step)
 
+    @property
+    def has_tensorboard(self) -> bool:
+        """Whether TensorBoard is installed, and gets events."""
+        return self._writer is not None
+
     def step(self, step: int, result: StepResult, losses: dict[str, float]) -> None:
         """Losses and statistics of a training step, every `EVERY` steps."""
         if step % EVERY:
