@@ -23,6 +23,8 @@ from lfnet.data.augment import (
     log_uniform,
     random_homography,
 )
+from lfnet.data.frames import SequenceError, fill_pinholes, read_view
+from lfnet.data.layouts import read_frames
 from lfnet.data.loader import (
     DataConfig,
     PairLoader,
@@ -35,7 +37,6 @@ from lfnet.data.loader import (
 )
 from lfnet.data.pair import Pair, View, concatenate_pairs
 from lfnet.data.renders import RenderedScenes, RenderSettings
-from lfnet.data.sequences import SequenceError, fill_pinholes, read_depth, read_sequence, read_view
 from lfnet.data.sources import PicturePairs, RenderedPairs, SequencePairs, load_pictures, measure_overlap
 from lfnet.geometry.sampling import sample
 from lfnet.geometry.transform import apply_homography
@@ -133,7 +134,7 @@ def seven_scenes(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("layout", ["plain", "seven_scenes"])
 def test_sequences_are_read(layout: str, request: pytest.FixtureRequest) -> None:
-    frames = read_sequence(request.getfixturevalue(layout))
+    frames = read_frames(request.getfixturevalue(layout)).frames
     assert len(frames) == 4
     views = [read_view(frame) for frame in frames]
     for index, view in enumerate(views):
@@ -174,34 +175,34 @@ def test_pinholes_are_filled_on_surfaces_and_nowhere_else() -> None:
 
 def test_errors_of_the_plain_layout_name_the_cause(plain: Path, tmp_path: Path) -> None:
     with pytest.raises(SequenceError, match="no such folder"):
-        read_sequence(tmp_path / "missing")
+        read_frames(tmp_path / "missing")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SequenceError, match=r"expected poses\.txt"):
-        read_sequence(tmp_path / "empty")
+    with pytest.raises(SequenceError, match=r"poses\.txt.*rgb\.txt.*\.sens"):
+        read_frames(tmp_path / "empty")
 
     poses = (plain / "poses.txt").read_text()
     (plain / "poses.txt").write_text("".join(poses.splitlines(True)[:3]))
     with pytest.raises(SequenceError, match="4, 4 and 3"):
-        read_sequence(plain)
+        read_frames(plain)
     for wrong, message in (
-        (poses.replace(poses.split()[0], "nan", 1), "no rotation"),
+        (poses.replace(poses.split()[0], "nan", 1), "NaN"),
         (poses.replace(poses.split()[0], "3.0", 1), "no rotation"),
         ("text\n", "cannot be read"),
     ):
         (plain / "poses.txt").write_text(wrong)
         with pytest.raises(SequenceError, match=message):
-            read_sequence(plain)
+            read_frames(plain)
     (plain / "poses.txt").write_text(poses)
     (plain / "depth" / "002.png").rename(plain / "depth" / "0021.png")
     with pytest.raises(SequenceError, match=r"name of its picture, got 003\.png beside 002\."):
-        read_sequence(plain)
+        read_frames(plain)
     (plain / "depth" / "0021.png").rename(plain / "depth" / "002.png")
     (plain / "K.txt").write_text("1 2 3\n4 5 6\n")
     with pytest.raises(SequenceError, match=r"K\.txt: expected \(3, 3\)"):
-        read_sequence(plain)
+        read_frames(plain)
     (plain / "K.txt").unlink()
     with pytest.raises(SequenceError, match=r"K\.txt"):
-        read_sequence(plain)
+        read_frames(plain)
 
 
 def test_names_without_leading_zeros_pair_up(tmp_path: Path) -> None:
@@ -211,43 +212,46 @@ def test_names_without_leading_zeros_pair_up(tmp_path: Path) -> None:
     for index in range(12):
         Image.fromarray(np.full((8, 8), index, np.uint8)).save(tmp_path / "images" / f"{index}.png")
         cv2.imwrite(str(tmp_path / "depth" / f"{index}.png"), np.full((8, 8), index + 1, np.uint16))
-    np.savetxt(tmp_path / "K.txt", np.eye(3))
+    np.savetxt(tmp_path / "K.txt", [[8, 0, 3.5], [0, 8, 3.5], [0, 0, 1]])
     np.savetxt(tmp_path / "poses.txt", np.tile(np.eye(4).reshape(1, 16), (12, 1)))
-    for index, frame in enumerate(read_sequence(tmp_path)):
-        assert frame.image.stem == frame.depth.stem == str(index)
+    for index, frame in enumerate(read_frames(tmp_path).frames):
+        assert frame.name == f"{index}.png"
+        assert frame.read_depth is not None
+        assert bool((frame.read_grey() == index).all())
+        np.testing.assert_allclose(frame.read_depth(), (index + 1) / 1000)
 
 
 def test_poses_of_another_shape_are_a_sequence_error(plain: Path) -> None:
     np.savetxt(plain / "poses.txt", np.ones((4, 7)))
     with pytest.raises(SequenceError, match=r"poses\.txt"):
-        read_sequence(plain)
+        read_frames(plain)
 
 
 def test_errors_of_the_seven_scenes_layout_name_the_cause(seven_scenes: Path) -> None:
     (seven_scenes / "frame-000002.color.png").rename(seven_scenes / "elsewhere.png")
     with pytest.raises(SequenceError, match=r"frame-000002\.pose\.txt: expected frame-000002\.color"):
-        read_sequence(seven_scenes)
+        read_frames(seven_scenes)
     (seven_scenes / "elsewhere.png").rename(seven_scenes / "frame-000002.color.png")
     np.savetxt(seven_scenes / "frame-000001.pose.txt", np.eye(3))
     with pytest.raises(SequenceError, match=r"frame-000001\.pose\.txt: expected \(4, 4\)"):
-        read_sequence(seven_scenes)
+        read_frames(seven_scenes)
     (seven_scenes / "camera-K.txt").unlink()
     with pytest.raises(SequenceError, match="intrinsics"):
-        read_sequence(seven_scenes)
+        read_frames(seven_scenes)
 
 
 def test_errors_of_depth_maps(plain: Path) -> None:
     path = plain / "depth" / "000.png"
-    frame = read_sequence(plain)[0]
+    frame = read_frames(plain).frames[0]
     cv2.imwrite(str(path), np.full((10, 12), 900, np.uint16))
     with pytest.raises(SequenceError, match="12x10 beside a picture of 96x72"):
         read_view(frame)
     cv2.imwrite(str(path), np.zeros((HEIGHT, WIDTH), np.uint8))
     with pytest.raises(SequenceError, match="16-bit"):
-        read_depth(path)
+        read_view(frame)
     path.write_bytes(b"")
     with pytest.raises(SequenceError, match=r"000\.png"):
-        read_depth(path)
+        read_view(frame)
 
 
 def test_a_real_sequence_in_the_seven_scenes_layout_is_photo_consistent(shared_data: Path) -> None:
@@ -269,7 +273,7 @@ def test_pairs_of_a_sequence_are_chosen_by_gap_and_overlap(plain: Path) -> None:
     assert [(first, second) for first, second, _ in every.pairs] == [(0, 1), (0, 3), (1, 2), (2, 3)]
     shares = {(first, second): share for first, second, share in every.pairs}
     assert shares[0, 3] < shares[0, 1] < 1
-    views = [read_view(frame) for frame in read_sequence(plain)]
+    views = [read_view(frame) for frame in read_frames(plain).frames]
     exact = Pair(views[0], views[1]).warp().grid().visible.float().mean()
     back = Pair(views[1], views[0]).warp().grid().visible.float().mean()
     assert measure_overlap(Pair(views[0], views[1]), 3) == pytest.approx(float(min(exact, back)), abs=0.04)
@@ -359,7 +363,7 @@ def test_pair_without_depth_or_homography_has_no_warp() -> None:
 
 
 def test_pairs_of_two_kinds_are_not_joined(plain: Path) -> None:
-    views = [read_view(frame) for frame in read_sequence(plain)[:2]]
+    views = [read_view(frame) for frame in read_frames(plain).frames[:2]]
     depth = Pair(views[0], views[1])
     homography = Pair(views[0], views[1], torch.eye(3)[None])
     with pytest.raises(ValueError, match="one kind"):

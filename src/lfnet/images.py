@@ -84,6 +84,19 @@ def read_grey(
     return pixels if pixels.ndim == 2 else np.rint(to_grey(pixels) * 255.0).astype(np.uint8)
 
 
+def image_size(path: str | Path) -> Size:
+    """Width and height of a picture as stored; only its header is read.
+
+    Args:
+        path: file of any format that Pillow reads.
+
+    Raises:
+        ImageError: the file is missing or is no picture.
+    """
+    with _opened(path) as picture:
+        return picture.size
+
+
 def to_grey(image: ArrayLike) -> NDArray[np.float32]:
     """Grey in [0, 1]: the one definition of it, for training, extraction and evaluation alike.
 

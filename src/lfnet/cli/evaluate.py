@@ -39,7 +39,8 @@ class SequenceCommand:
     """RGB-D sequence: pairs by frame gap, the second view turned and zoomed."""
 
     folder: tyro.conf.Positional[Path]
-    """Folder in the plain layout (images, depth, K.txt, poses.txt) or that of 7-Scenes."""
+    """Folder of a recording: plain (images, depth, K.txt, poses.txt), 7-Scenes, TUM RGB-D, ScanNet (or its .sens file),
+    MegaDepth or Image Matching Benchmark."""
     run: Run = field(default_factory=Run)
     pairs: SequenceSettings = field(default_factory=SequenceSettings)
     measure: ProtocolSettings = field(default_factory=lambda: ProtocolSettings(zooms=(0.5, 2.0)))

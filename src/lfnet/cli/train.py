@@ -42,7 +42,8 @@ def train(
         batch: Pairs in a step.
         pictures: Pictures, or folders of them, to make pairs of by random homographies and to texture rendered
             scenes with; in place of the configuration's.
-        sequences: Folders of RGB-D sequences; in place of the configuration's.
+        sequences: Folders of RGB-D sequences (plain, 7-Scenes, TUM RGB-D, ScanNet or its .sens file) and of scenes of
+            MegaDepth and the Image Matching Benchmark; in place of the configuration's.
         size: Side of the training crops in pixels.
         keypoints: Keypoints painted and described in a picture.
         seed: Decides initial weights and every sample.

@@ -32,7 +32,7 @@ class SequenceConfig:
     """One RGB-D sequence."""
 
     folder: str
-    """Path, in a layout that `lfnet.data.sequences` reads."""
+    """Path, in one of `lfnet.data.layouts.LAYOUTS`."""
     frames: tuple[int, ...] = ()
     """First frame for training and the one past the last; empty takes all."""
     validation_frames: tuple[int, ...] = ()
@@ -212,10 +212,11 @@ def sample_generator(seed: int, step: int, index: int) -> torch.Generator:
 
 
 def describe_sources(sources: Sequence[WeightedSource]) -> list[str]:
-    """A line a source: its name, the share of steps, the number of pairs or pictures where it is known."""
+    """A line a source: name, share of steps, number of pairs or pictures where it is known; then what it left out."""
     total = sum(source.share for source in sources)
     lines = []
     for source in sources:
         size = f", {len(source.source)} pairs or pictures" if hasattr(source.source, "__len__") else ""  # type: ignore[arg-type]
         lines.append(f"{source.name}: {source.share / total:.0%} of steps{size}")
+        lines += [f"{source.name}: {note}" for note in getattr(source.source, "notes", ())]
     return lines

@@ -1,109 +1,95 @@
-"""RGB-D sequences on disk: frames with depth, intrinsics and poses, read by reference.
-
-Layouts (each states unit, invalid value and direction of the pose):
-- plain: `images/*`, `depth/*.png` in like order, `K.txt` (3x3), `poses.txt` (one row-major 4x4 world-from-camera matrix
-  a line). Depth: 16-bit millimetres, 0 unknown. Source: the test sequence of DeepVideoMVS (Duzceker et al., 2021).
-- 7-Scenes: `NAME.color.{jpg,png}`, `NAME.depth.png`, `NAME.pose.txt` (4x4 world-from-camera), and an intrinsics file
-  `*K.txt`. Depth: 16-bit millimetres, 0 and 65535 unknown. Source: Shotton et al. (2013), dataset page.
-"""
+"""RGB-D sequences as folders of pictures: the plain layout and that of 7-Scenes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
-from lfnet.data.pair import View
-from lfnet.images import list_images, natural_key, read_grey
-
-
-class SequenceError(ValueError):
-    """A sequence that is missing files, or whose files do not fit together."""
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One frame, not yet read."""
-
-    image: Path
-    depth: Path
-    intrinsics: np.ndarray
-    """3x3, pixels of the depth map and of the picture alike."""
-    world_from_camera: np.ndarray
-    """4x4, metres."""
-
+from lfnet.coordinates import Size
+from lfnet.data.calibration import check_intrinsics, invert_pose, read_matrix
+from lfnet.data.depth_maps import read_depth_png
+from lfnet.data.frames import Frame, FrameSet, SequenceError, check_pose
+from lfnet.data.registration import align_depth
+from lfnet.images import image_size, list_images, natural_key, read_grey
 
 DEPTH_UNIT = 1e-3
-"""Metres per step of the 16-bit depth of both layouts."""
-DEPTH_UNKNOWN = 65535
-"""Besides 0, the value that 7-Scenes gives to pixels without depth."""
+"""Metres per step of the 16-bit depth of both layouts; 0 is unknown, and `poses.txt` and `*.pose.txt` are 4x4
+world-from-camera matrices in metres, row by row. Sources: the test sequence of DeepVideoMVS (Duzceker et al., 2021) for
+the plain layout; the page of the 7-Scenes data set (Shotton et al., 2013) for the other."""
+DEPTH_UNKNOWN = (65535,)
+"""Besides 0, the value of pixels without depth. Source: the page of 7-Scenes; no sensor of these layouts sees 65 m."""
+SEVEN_SCENES_INTRINSICS = np.array([[585.0, 0.0, 320.0], [0.0, 585.0, 240.0], [0.0, 0.0, 1.0]])
+"""Of the depth camera, for pictures of 640x480. The distribution of 7-Scenes has no calibration file; this is what its
+page names. The colour camera has a focal length of about 525 and stands some centimetres beside it."""
+SEVEN_SCENES_SIZE = (640, 480)
+"""(width, height) that `SEVEN_SCENES_INTRINSICS` is for, pixels."""
+COLOUR_CALIBRATION, DEPTH_CALIBRATION = "colour.K.txt", "depth.K.txt"
+"""3x3 intrinsics of each camera, where they differ. One file `*K.txt` alone is for both, as for registered depth."""
+DISPLACEMENT = "colour_from_depth.txt"
+"""4x4 rigid transform in metres, where the depth camera is not in the colour camera's place."""
+DEFAULT_NOTE = (
+    f"no {COLOUR_CALIBRATION} and {DEPTH_CALIBRATION}: both cameras are taken for the depth camera that the page of "
+    "7-Scenes describes, and depth is some pixels beside the picture; write both files to have it registered"
+)
 
 
-def read_sequence(folder: str | Path) -> list[Frame]:
-    """Frames of a sequence in either layout, in order of their names.
+def is_plain(folder: Path) -> bool:
+    """Whether a folder looks like the plain layout."""
+    return (folder / "poses.txt").is_file()
+
+
+def is_seven_scenes(folder: Path) -> bool:
+    """Whether a folder looks like a sequence of 7-Scenes."""
+    return any(folder.glob("*.pose.txt"))
+
+
+def read_plain(folder: Path) -> FrameSet:
+    """Frames of a folder with `images/*`, `depth/*.png` of the same names, `K.txt` and `poses.txt` (a line a frame).
+
+    Depth may have a camera of its own: see `DEPTH_CALIBRATION` and `DISPLACEMENT`.
 
     Raises:
         SequenceError: naming the file that is missing or does not fit.
+        ImageError: a picture can't be read.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise SequenceError(f"sequence {folder}: no such folder")
-    if (folder / "poses.txt").is_file():
-        return _read_plain(folder)
-    if any(folder.glob("*.pose.txt")):
-        return _read_seven_scenes(folder)
-    raise SequenceError(f"sequence {folder}: expected poses.txt (plain layout) or *.pose.txt (7-Scenes layout)")
-
-
-def _matrix(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    try:
-        values = np.loadtxt(path, dtype=np.float64)
-    except (OSError, ValueError) as error:
-        raise SequenceError(f"{path}: expected numbers of shape {shape}, cannot be read ({error})") from error
-    entries = int(np.prod(np.abs(shape)))
-    if values.size % entries if -1 in shape else values.size != entries:
-        raise SequenceError(f"{path}: expected {shape}, got {values.shape}")
-    return values.reshape(shape)
-
-
-def _check_pose(pose: np.ndarray, source: Path) -> np.ndarray:
-    rotation = pose[:3, :3]
-    if not np.isfinite(pose).all() or abs(np.linalg.det(rotation) - 1) > 1e-2:
-        raise SequenceError(f"{source}: expected rigid 4x4 poses, got one with NaN or a block that is no rotation")
-    return pose
-
-
-def _read_plain(folder: Path) -> list[Frame]:
-    intrinsics = _matrix(folder / "K.txt", (3, 3))
-    poses = _matrix(folder / "poses.txt", (-1, 4, 4))
-    images = list_images([folder / "images"])
-    depths = sorted((folder / "depth").glob("*.png"), key=natural_key)
+    intrinsics = read_matrix(folder / "K.txt", (3, 3))
+    poses = read_matrix(folder / "poses.txt", (-1, 4, 4))
+    image_root, depth_root = folder / "images", folder / "depth"
+    images = list_images([image_root])
+    depths = sorted(depth_root.glob("*.png"), key=natural_key)
     if not len(images) == len(depths) == len(poses):
         raise SequenceError(
             f"sequence {folder}: expected as many pictures as depth maps and poses, "
             f"got {len(images)}, {len(depths)} and {len(poses)}"
         )
-    for image, depth in zip(images, depths, strict=True):
+    cameras = _Cameras(folder, intrinsics, folder / "K.txt")
+    frames = []
+    for image, depth, pose in zip(images, depths, poses, strict=True):
         if image.stem != depth.stem:
             raise SequenceError(
                 f"sequence {folder}: expected each depth map to have the name of its picture, "
                 f"got {depth.name} beside {image.name}"
             )
-    source = folder / "poses.txt"
-    return [
-        Frame(image, depth, intrinsics, _check_pose(pose, source))
-        for image, depth, pose in zip(images, depths, poses, strict=True)
-    ]
+        name = image.relative_to(image_root).as_posix()
+        frames.append(cameras.frame(name, image, depth, check_pose(pose, folder / "poses.txt")))
+    return FrameSet("plain", folder, frames, image_root, depth_root)
 
 
-def _read_seven_scenes(folder: Path) -> list[Frame]:
-    candidates = sorted(folder.glob("*K.txt"))
-    if not candidates:
-        raise SequenceError(f"sequence {folder}: expected a file *K.txt with the 3x3 intrinsics")
-    intrinsics = _matrix(candidates[0], (3, 3))
+def read_seven_scenes(folder: Path) -> FrameSet:
+    """Frames of a folder with `NAME.color.png` or `.jpg`, `NAME.depth.png` and `NAME.pose.txt`.
+
+    Intrinsics: `COLOUR_CALIBRATION` and `DEPTH_CALIBRATION` with `DISPLACEMENT`, by which depth is registered to the
+    picture; or one file `*K.txt`, for depth that is registered already; or else `SEVEN_SCENES_INTRINSICS`, with a note.
+
+    Raises:
+        SequenceError: naming the file that is missing or does not fit.
+        ImageError: a picture can't be read.
+    """
+    intrinsics, source, notes = _seven_scenes_intrinsics(folder)
+    cameras = _Cameras(folder, intrinsics, source)
     frames = []
     for pose_path in sorted(folder.glob("*.pose.txt"), key=natural_key):
         stem = pose_path.name.removesuffix(".pose.txt")
@@ -111,65 +97,73 @@ def _read_seven_scenes(folder: Path) -> list[Frame]:
         depth = folder / f"{stem}.depth.png"
         if not images or not depth.is_file():
             raise SequenceError(f"{pose_path}: expected {stem}.color.jpg or .png and {stem}.depth.png beside it")
-        frames.append(Frame(images[0], depth, intrinsics, _check_pose(_matrix(pose_path, (4, 4)), pose_path)))
-    return frames
+        pose = check_pose(read_matrix(pose_path, (4, 4)), pose_path)
+        frames.append(cameras.frame(images[0].name, images[0], depth, pose))
+    if notes and frames[0].size != SEVEN_SCENES_SIZE:
+        width, height = frames[0].size
+        raise SequenceError(
+            f"sequence {folder}: expected a file *K.txt with the 3x3 intrinsics: those of 7-Scenes are known for "
+            f"pictures of 640x480, these have {width}x{height}"
+        )
+    return FrameSet("7-scenes", folder, frames, folder, folder, notes)
 
 
-def read_depth(path: str | Path) -> np.ndarray:
-    """Depth map in metres, float32 (H, W), 0 where unknown.
+def _seven_scenes_intrinsics(folder: Path) -> tuple[NDArray[np.float64], Path, list[str]]:
+    """Of the colour camera, the file that names them, and what is to be said of them."""
+    if (folder / COLOUR_CALIBRATION).is_file():
+        path = folder / COLOUR_CALIBRATION
+        return read_matrix(path, (3, 3)), path, []
+    candidates = sorted(folder.glob("*K.txt"))
+    if len(candidates) > 1:
+        raise SequenceError(
+            f"sequence {folder}: expected one file *K.txt, or {COLOUR_CALIBRATION} and {DEPTH_CALIBRATION}, "
+            f"got {', '.join(path.name for path in candidates)}"
+        )
+    if candidates:
+        return read_matrix(candidates[0], (3, 3)), candidates[0], []
+    return SEVEN_SCENES_INTRINSICS, folder, [DEFAULT_NOTE]
 
-    Raises:
-        SequenceError: if the file is no 16-bit picture of one channel.
-    """
-    raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if raw is None or raw.dtype != np.uint16 or raw.ndim != 2:
-        raise SequenceError(f"{path}: expected a 16-bit depth map of one channel; is the file there and complete?")
-    depth = raw.astype(np.float32) * DEPTH_UNIT
-    depth[raw == DEPTH_UNKNOWN] = 0
-    return depth
 
-
-def fill_pinholes(depth: np.ndarray, passes: int = 2, neighbours: int = 5, agreement: float = 0.05) -> np.ndarray:
-    """Give unknown pixels the mean inverse depth of the 3x3 pixels around them, where it is plain what that is.
-
-    Depth registered to a colour camera of finer resolution is riddled with holes of a pixel or two, 8 % of all pixels
-    in the sequences here; left as they are, they punch the visible area, and with it the painted target, full of holes.
+class _Cameras:
+    """Colour and depth camera of a folder.
 
     Args:
-        depth: (H, W), 0 where unknown.
-        neighbours: how many of the eight around must be known.
-        agreement: largest relative difference between the nearest and the farthest of them.
+        folder: with `DEPTH_CALIBRATION` and `DISPLACEMENT`, where depth has a camera of its own.
+        intrinsics: of the colour camera.
+        source: of the intrinsics, named in errors.
     """
-    inverse = np.where(depth > 0, 1 / np.maximum(depth, 1e-6), 0).astype(np.float32)
-    box = np.ones((3, 3), np.float32)
-    for _ in range(passes):
-        known = (inverse > 0).astype(np.float32)
-        count = cv2.filter2D(known, -1, box, borderType=cv2.BORDER_CONSTANT)
-        total = cv2.filter2D(inverse, -1, box, borderType=cv2.BORDER_CONSTANT)
-        largest = cv2.dilate(inverse, box)
-        smallest = cv2.erode(np.where(known > 0, inverse, np.float32(np.inf)), box)
-        fill = (known == 0) & (count >= neighbours) & (largest - smallest <= agreement * largest)
-        inverse = np.where(fill, total / np.maximum(count, 1), inverse)
-    return np.where(inverse > 0, 1 / np.maximum(inverse, 1e-9), 0).astype(np.float32)
 
+    def __init__(self, folder: Path, intrinsics: NDArray[np.float64], source: Path) -> None:
+        self._intrinsics = intrinsics
+        self._source = source
+        self._depth_intrinsics = None
+        self._colour_from_depth = np.eye(4)
+        calibration, displacement = folder / DEPTH_CALIBRATION, folder / DISPLACEMENT
+        if calibration.is_file() and calibration != source:
+            self._depth_intrinsics = read_matrix(calibration, (3, 3))
+            if displacement.is_file():
+                self._colour_from_depth = check_pose(read_matrix(displacement, (4, 4)), displacement)
+        elif displacement.is_file():
+            raise SequenceError(f"{displacement}: expected {DEPTH_CALIBRATION} with the depth camera's intrinsics too")
 
-def read_view(frame: Frame) -> View:
-    """Read picture and depth of a frame as a view of batch 1.
-
-    Raises:
-        SequenceError: if picture and depth differ in size: depth must be registered to the picture first.
-    """
-    grey, depth = read_grey(frame.image), fill_pinholes(read_depth(frame.depth))
-    if grey.shape[:2] != depth.shape:
-        raise SequenceError(
-            f"{frame.depth}: depth of {depth.shape[1]}x{depth.shape[0]} beside a picture of "
-            f"{grey.shape[1]}x{grey.shape[0]}; register the depth to the picture first"
+    def frame(self, name: str, image: Path, depth: Path, world_from_camera: NDArray[np.float64]) -> Frame:
+        size = image_size(image)
+        return Frame(
+            name=name,
+            size=size,
+            intrinsics=check_intrinsics(self._intrinsics, size, self._source),
+            camera_from_world=invert_pose(world_from_camera),
+            read_grey=partial(read_grey, image),
+            read_depth=partial(self._read_depth, depth, size),
         )
-    image = torch.from_numpy(grey.astype(np.float32) / 255)[None, None]
-    return View(
-        image=image,
-        valid=torch.ones_like(image, dtype=torch.bool),
-        depth=torch.from_numpy(depth)[None, None],
-        intrinsics=torch.from_numpy(frame.intrinsics).float()[None],
-        camera_from_world=torch.from_numpy(np.linalg.inv(frame.world_from_camera)).float()[None],
-    )
+
+    def _read_depth(self, path: Path, size: Size) -> NDArray[np.float32]:
+        depth = read_depth_png(path, DEPTH_UNIT, DEPTH_UNKNOWN)
+        if self._depth_intrinsics is not None:
+            return align_depth(depth, self._depth_intrinsics, self._intrinsics, self._colour_from_depth, size)
+        if depth.shape != size[::-1]:
+            raise SequenceError(
+                f"{path}: depth of {depth.shape[1]}x{depth.shape[0]} beside a picture of {size[0]}x{size[1]}; register "
+                f"the depth to the picture first, or give the depth camera's intrinsics in {DEPTH_CALIBRATION}"
+            )
+        return depth

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from lfnet.data.augment import GeometricConfig, log_uniform, random_angle, random_homography, uniform
+from lfnet.data.frames import SequenceError, read_view
+from lfnet.data.layouts import read_frames
 from lfnet.data.pair import Pair, View
 from lfnet.data.renders import RenderedScenes
 from lfnet.data.resample import crop_transform, resample_view
-from lfnet.data.sequences import SequenceError, read_sequence, read_view
 from lfnet.geometry.camera import pixel_grid
 from lfnet.geometry.transform import apply_homography
 from lfnet.geometry.warp import Warp
@@ -54,8 +55,8 @@ class SequencePairs:
     Frames are kept in memory (grey bytes and depth in half precision).
 
     Args:
-        folder: of the sequence, in a layout that `sequences` reads.
-        frames: first frame and the one past the last; None takes all.
+        folder: of the sequence, in one of `LAYOUTS`.
+        frames: first frame with depth and the one past the last; None takes all.
         gaps: distances between the frames of a pair.
         size: side of the crops, px.
     """
@@ -71,7 +72,10 @@ class SequencePairs:
     ) -> None:
         self.geometry = geometry
         self.size = size
-        chosen = read_sequence(folder)[slice(*frames)] if frames else read_sequence(folder)
+        recording = read_frames(folder)
+        self.notes = recording.notes
+        with_depth = [frame for frame in recording.frames if frame.read_depth is not None]
+        chosen = with_depth[slice(*frames)] if frames else with_depth
         self._views = [_Packed(read_view(frame)) for frame in chosen]
         self.pairs = self._measure(gaps, overlap)
         if not self.pairs:

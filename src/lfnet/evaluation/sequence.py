@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lfnet.coordinates import resize_matrix
-from lfnet.data.sequences import read_depth, read_sequence
+from lfnet.data.layouts import read_frames
 from lfnet.evaluation.protocols import EvaluationPair, resized_grey, run_protocol
 from lfnet.evaluation.truth import Camera, DepthTruth, TransformedTruth, visible_share
-from lfnet.images import read_grey
 
 if TYPE_CHECKING:
     from numpy import ndarray as Array
@@ -50,30 +49,34 @@ class SequenceSettings:
 
 
 class Sequence:
-    """The frames of a folder in any layout that `lfnet.data.sequences` reads."""
+    """The frames with depth of a folder in any of `lfnet.data.layouts.LAYOUTS`."""
 
     def __init__(self, folder: Path, size: tuple[int, int]) -> None:
         self.folder = Path(folder)
         self.size = size
-        self._frames = read_sequence(self.folder)
-        self._by_key = {frame.image.stem: frame for frame in self._frames}
+        self._frames = [frame for frame in read_frames(self.folder).frames if frame.read_depth is not None]
+        stems = [PurePosixPath(frame.name).stem for frame in self._frames]
+        # In folders of folders, stems may repeat.
+        self._keys = stems if len(set(stems)) == len(stems) else [frame.name for frame in self._frames]
+        self._by_key = dict(zip(self._keys, self._frames, strict=True))
         self.camera = lru_cache(maxsize=64)(self._read_camera)
 
     def __len__(self) -> int:
         return len(self._frames)
 
     def load(self, key: str) -> Array:
-        """The grey picture of a frame, resized; `key` is the file's name without its ending."""
-        return resized_grey(read_grey(self._by_key[key].image), self.size)
+        """The grey picture of a frame, resized."""
+        return resized_grey(self._by_key[key].read_grey(), self.size)
 
     def key(self, frame: int) -> str:
-        """Key of a frame."""
-        return self._frames[frame].image.stem
+        """Key of a frame: its file's name without the ending."""
+        return self._keys[frame]
 
     def _read_camera(self, number: int) -> Camera:
-        """Depth in metres at its own resolution, intrinsics and pose of a frame."""
+        """Depth of every pixel of the stored picture, intrinsics and pose of a frame."""
         frame = self._frames[number]
-        return Camera(read_depth(frame.depth), frame.intrinsics, np.linalg.inv(frame.world_from_camera))
+        assert frame.read_depth is not None
+        return Camera(frame.read_depth(), frame.intrinsics, frame.camera_from_world)
 
     def truth(self, frame_a: int, frame_b: int) -> TransformedTruth:
         """Geometry of two frames in the pixels of the resized pictures; depth is not resampled."""
@@ -124,7 +127,7 @@ def evaluate_sequence(
     *,
     progress: Progress | None = None,
 ) -> Results:
-    """Measure methods on a sequence in the plain layout.
+    """Measure methods on a sequence in any layout.
 
     Args:
         folder: of the sequence.
