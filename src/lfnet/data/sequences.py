@@ -97,14 +97,13 @@ def read_seven_scenes(folder: Path) -> FrameSet:
         depth = folder / f"{stem}.depth.png"
         if not images or not depth.is_file():
             raise SequenceError(f"{pose_path}: expected {stem}.color.jpg or .png and {stem}.depth.png beside it")
+        if notes and (size := image_size(images[0])) != SEVEN_SCENES_SIZE:
+            raise SequenceError(
+                f"sequence {folder}: expected a file *K.txt with the 3x3 intrinsics: those of 7-Scenes are known for "
+                f"pictures of 640x480, {images[0].name} has {size[0]}x{size[1]}"
+            )
         pose = check_pose(read_matrix(pose_path, (4, 4)), pose_path)
         frames.append(cameras.frame(images[0].name, images[0], depth, pose))
-    if notes and frames[0].size != SEVEN_SCENES_SIZE:
-        width, height = frames[0].size
-        raise SequenceError(
-            f"sequence {folder}: expected a file *K.txt with the 3x3 intrinsics: those of 7-Scenes are known for "
-            f"pictures of 640x480, these have {width}x{height}"
-        )
     return FrameSet("7-scenes", folder, frames, folder, folder, notes)
 
 
