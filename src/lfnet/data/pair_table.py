@@ -93,11 +93,12 @@ def read_pair_table(path: str | Path) -> PairTable:
         raise PairTableError(f"{path}: no such file; `lfnet prepare` writes it as its last step: run it again")
     try:
         with h5py.File(path, "r") as file:
-            if _text(file.attrs.get("format")) != FORMAT:
+            attributes: dict[str, Any] = dict(file.attrs)
+            if _text(attributes.get("format")) != FORMAT:
                 raise PairTableError(f"{path}: no table of pairs (its format is not {FORMAT})")
-            if int(file.attrs["version"]) != VERSION:
-                raise PairTableError(f"{path}: version {file.attrs['version']} is unknown; a newer lfnet wrote it")
-            low, high = map(float, file.attrs["overlap_range"])
+            if int(attributes["version"]) != VERSION:
+                raise PairTableError(f"{path}: version {attributes['version']} is unknown; a newer lfnet wrote it")
+            low, high = map(float, attributes["overlap_range"])
             names = [_text(name) for name in _column(file, "images")]
             pictures = {
                 "image_ids": _column(file, "image_ids").astype(np.int32),

@@ -80,9 +80,7 @@ class Scene:
         for number, name in zip(table.image_ids.tolist(), table.names, strict=True):
             if names.get(number) != name:
                 there = names.get(number, "missing")
-                raise SceneError(
-                    f"{path}: picture {number} is {name}, but {there} in {self.folder / 'model'}; delete it, and {AGAIN}"
-                )
+                raise SceneError(f"{path}: picture {number} is {name}, in the model {there}; delete it, and {AGAIN}")
         return table
 
     def pairs(self, split: str = "training") -> PairTable:
@@ -147,7 +145,7 @@ def read_depth_file(path: str | Path, size: Size) -> NDArray[np.float32]:
             depth = np.asarray(file["depth"], np.float32)
     except (OSError, KeyError, ValueError) as error:
         cause = " ".join(str(error).split())
-        raise SceneError(f"{path}: depth can't be read ({cause}); delete the file if it is there, and {AGAIN}") from error
+        raise SceneError(f"{path}: depth can't be read ({cause}); delete it if it is there, and {AGAIN}") from error
     if depth.shape != (size[1], size[0]):
         expected = f"{size[0]}x{size[1]}"
         raise SceneError(f"{path}: depth of shape {depth.shape} for a picture of {expected}; delete it, and {AGAIN}")
