@@ -9,8 +9,9 @@ from __future__ import annotations
 import io
 import math
 import struct
+import subprocess
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -21,10 +22,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lfnet.coordinates import Size, resize_matrix
+from lfnet.data import layouts
 from lfnet.data.augment import GeometricConfig
 from lfnet.data.depth_maps import read_depth_map
-from lfnet.data.frames import Frame, SequenceError, read_view
-from lfnet.data.layouts import LAYOUTS, detect_layout, read_frames
+from lfnet.data.frames import Frame, FrameSet, SequenceError, read_view
+from lfnet.data.layouts import LAYOUTS, detect_layout
 from lfnet.data.pair import Pair
 from lfnet.data.reconstructions import Camera, Points, Reconstruction, RegisteredImage, write_reconstruction
 from lfnet.data.registration import register_depth, resample_depth
@@ -118,6 +120,18 @@ def png_bytes(pixels: NDArray[np.uint8]) -> bytes:
 def depths(frame: Frame) -> NDArray[np.float32]:
     assert frame.read_depth is not None
     return frame.read_depth()
+
+
+def read_frames(folder: Path, layout: str | None = None) -> FrameSet:
+    """Frames whose names differ, and lead to the pictures where these are files."""
+    found = layouts.read_frames(folder, layout)
+    assert found.layout in LAYOUTS
+    assert len({frame.name for frame in found.frames}) == len(found.frames)
+    for root in (found.image_root, found.depth_root):
+        assert root is None or root.is_dir()
+    for frame in found.frames:
+        assert found.image_root is None or (found.image_root / frame.name).is_file()
+    return found
 
 
 def assert_on_the_plane(
@@ -562,6 +576,7 @@ def test_errors_of_sens_files(tmp_path: Path) -> None:
     empty = np.zeros((3, 3))
     for content, message in (
         (b"", "cut short in its header"),
+        (struct.pack("<IQ", 4, 2**40) + bytes(200), "cut short in its header"),
         (sens_header(1, version=3) + frames[0], "expected version 4 of the .sens format, got 3"),
         (sens_header(1, depth_kind=2) + frames[0], "occi_ushort.*SensReader"),
         (sens_header(1, colour_kind=-1) + frames[0], "stored as -1"),
@@ -868,3 +883,19 @@ def test_a_layout_that_is_named_is_not_guessed(tmp_path: Path) -> None:
     write_seven_scenes(tmp_path, INTRINSICS, SIZE)
     assert detect_layout(tmp_path) == "plain"
     assert read_frames(tmp_path, "7-scenes").frames[0].name == "frame-000000.color.png"
+
+
+def test_evaluation_says_what_a_recording_lacks(
+    tmp_path: Path, run_lfnet: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    write_exported(tmp_path)
+    np.savetxt(tmp_path / "pose" / "0.txt", np.full((4, 4), -np.inf))
+    settings = ("--gaps", 1, "--size", 96, 72, "--methods", "orb", "--turns", 0, "--max-keypoints", 64)
+    done = run_lfnet("evaluate", "sequence", tmp_path, *settings)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 4 frames have no pose" in done.stderr
+    (tmp_path / "intrinsic" / "intrinsic_color.txt").unlink()
+    done = run_lfnet("evaluate", "sequence", tmp_path, *settings)
+    assert done.returncode != 0
+    assert "intrinsic_color.txt: expected numbers of shape (4, 4)" in done.stderr
+    assert "Traceback" not in done.stderr

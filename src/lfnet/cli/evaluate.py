@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -49,7 +50,10 @@ class SequenceCommand:
         """Run the protocol."""
         from lfnet.evaluation.sequence import evaluate_sequence
 
-        return evaluate_sequence(self.folder, extractors, self.pairs, self.measure, progress=progress_bar)
+        results = evaluate_sequence(self.folder, extractors, self.pairs, self.measure, progress=progress_bar)
+        for note in results.settings["notes"]:
+            print(f"{self.folder}: {note}", file=sys.stderr)
+        return results
 
 
 @dataclass(frozen=True)

@@ -25,15 +25,15 @@ model's unit, unknown where it is 0 or below (some files have -1, for an order o
 (2018), MegaDepth, and the undistorted models of D2-Net (Dusmanu et al., 2019), on which its users build."""
 MEGADEPTH_PICTURES = ("images", "imgs")
 """Where a scene has its pictures."""
-MEGADEPTH_DEPTHS = (
-    "depths",
-    "depth_undistorted",
-    "../../depth_undistorted/{scene}",
-    "../../phoenix/S6/zl548/MegaDepth_v1/{scene}/dense*/depths",
-    "../../MegaDepth_v1/{scene}/dense*/depths",
+MEGADEPTH_DEPTHS = ("depths", "depth_undistorted")
+"""Where a scene has its depth maps, in its own folder."""
+MEGADEPTH_ARCHIVES = (
+    "depth_undistorted/{scene}",
+    "phoenix/S6/zl548/MegaDepth_v1/{scene}/dense*/depths",
+    "MegaDepth_v1/{scene}/dense*/depths",
 )
-"""Where a scene has its depth maps: in its folder, or in the places beside `Undistorted_SfM/SCENE` that the data set's
-archives are unpacked to."""
+"""Where depth maps are beside `Undistorted_SfM/SCENE`, as the data set's archives unpack. The undistorted model is that
+of dense0, which comes first where a picture has depth in several."""
 BENCHMARK_DEPTHS = "stereo/depth_maps"
 """Of a training scene of the Image Matching Benchmark: COLMAP's dense workspace, with `NAME.geometric.bin` for a
 picture NAME; z in the model's unit, 0 unknown. A scene for validation has `calibration/calibration_NAME.h5` with K, R
@@ -108,14 +108,11 @@ def _find_pictures(folder: Path) -> Path | None:
 
 def _find_depths(folder: Path) -> list[Path]:
     """Folders of depth maps, of the first place that has any."""
-    resolved = folder.resolve()
-    for place in MEGADEPTH_DEPTHS:
-        *above, pattern = ("", place) if not place.startswith("../../") else ("../..", place[6:])
-        root = resolved.parent.parent if above[0] else resolved
-        found = sorted(path for path in root.glob(pattern.format(scene=resolved.name)) if path.is_dir())
-        if found:
-            return found
-    return []
+    scene = folder.resolve()
+    places = [(folder, pattern) for pattern in MEGADEPTH_DEPTHS]
+    places += [(scene.parent.parent, pattern.format(scene=scene.name)) for pattern in MEGADEPTH_ARCHIVES]
+    found = (sorted(path for path in root.glob(pattern) if path.is_dir()) for root, pattern in places)
+    return next(filter(None, found), [])
 
 
 def _dense(folder: Path) -> Path | None:

@@ -229,7 +229,7 @@ class _Recording:
         if version != VERSION:
             raise SequenceError(f"{self._path}: expected version {VERSION} of the .sens format, got {version}")
         (length,) = struct.unpack("<Q", self._take(file, 8))
-        self._take(file, min(length, self._length))
+        file.seek(min(length, self._length), io.SEEK_CUR)  # The sensor's name.
         matrices = [np.array(MATRIX.unpack(self._take(file, MATRIX.size)), np.float64).reshape(4, 4) for _ in range(4)]
         colour_kind, depth_kind = struct.unpack("<2i", self._take(file, 8))
         if colour_kind not in COLOUR_KINDS or DEPTH_KINDS.get(depth_kind) not in ("raw_ushort", "zlib_ushort"):

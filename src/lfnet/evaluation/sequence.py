@@ -54,7 +54,9 @@ class Sequence:
     def __init__(self, folder: Path, size: tuple[int, int]) -> None:
         self.folder = Path(folder)
         self.size = size
-        self._frames = [frame for frame in read_frames(self.folder).frames if frame.read_depth is not None]
+        recording = read_frames(self.folder)
+        self.notes = recording.notes
+        self._frames = [frame for frame in recording.frames if frame.read_depth is not None]
         stems = [PurePosixPath(frame.name).stem for frame in self._frames]
         # In folders of folders, stems may repeat.
         self._keys = stems if len(set(stems)) == len(stems) else [frame.name for frame in self._frames]
@@ -141,7 +143,7 @@ def evaluate_sequence(
     """
     sequence = Sequence(folder, pair_settings.size)
     pairs = sequence_pairs(sequence, pair_settings)
-    described = {"folder": sequence.folder.name, **asdict(pair_settings)}
+    described = {"folder": sequence.folder.name, "notes": sequence.notes, **asdict(pair_settings)}
     return run_protocol(
         "sequence", pairs, sequence.load, extractors, settings, pair_settings=described, progress=progress
     )
