@@ -12,6 +12,7 @@ import tyro
 from lfnet.cli.options import UsageError, check_output, pick_device
 from lfnet.evaluation.homographies import HomographySettings
 from lfnet.evaluation.protocols import ProtocolSettings
+from lfnet.evaluation.scene import SceneSettings
 from lfnet.evaluation.sequence import SequenceSettings
 
 if TYPE_CHECKING:
@@ -57,6 +58,23 @@ class SequenceCommand:
 
 
 @dataclass(frozen=True)
+class SceneCommand:
+    """Scene that `lfnet prepare` made: its pairs, by default those held back, the second view turned."""
+
+    folder: tyro.conf.Positional[Path]
+    """Folder of the scene."""
+    run: Run = field(default_factory=Run)
+    pairs: SceneSettings = field(default_factory=SceneSettings)
+    measure: ProtocolSettings = field(default_factory=ProtocolSettings)
+
+    def results(self, extractors: list[Extractor]) -> Results:
+        """Run the protocol."""
+        from lfnet.evaluation.scene import evaluate_scene
+
+        return evaluate_scene(self.folder, extractors, self.pairs, self.measure, progress=progress_bar)
+
+
+@dataclass(frozen=True)
 class HomographiesCommand:
     """Homography sets in the Oxford layout: image 1 against the others of each scene."""
 
@@ -89,6 +107,7 @@ class StereoCommand:
 
 Protocol = (
     Annotated[SequenceCommand, tyro.conf.subcommand("sequence", prefix_name=False)]
+    | Annotated[SceneCommand, tyro.conf.subcommand("scene", prefix_name=False)]
     | Annotated[HomographiesCommand, tyro.conf.subcommand("homographies", prefix_name=False)]
     | Annotated[StereoCommand, tyro.conf.subcommand("stereo", prefix_name=False)]
 )

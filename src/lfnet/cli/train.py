@@ -18,6 +18,7 @@ def train(
     batch: int | None = None,
     pictures: tuple[str, ...] = (),
     sequences: tuple[str, ...] = (),
+    scenes: tuple[str, ...] = (),
     size: int | None = None,
     keypoints: int | None = None,
     seed: int | None = None,
@@ -33,8 +34,8 @@ def train(
     TensorBoard events into the output folder.
 
     Args:
-        config: TOML file with the settings of the run; without one, the cpu recipe on what --pictures and
-            --sequences name.
+        config: TOML file with the settings of the run; without one, the cpu recipe on what --pictures,
+            --sequences and --scenes name.
         output: Folder of the run.
         resume: Go on from the last checkpoint of the output folder.
         init: Weights to start from, by name or path: fine-tuning. Their architecture is taken over.
@@ -44,6 +45,8 @@ def train(
             scenes with; in place of the configuration's.
         sequences: Folders of RGB-D sequences (plain, 7-Scenes, TUM RGB-D, ScanNet or its .sens file) and of scenes of
             MegaDepth and the Image Matching Benchmark; in place of the configuration's.
+        scenes: Folders that `lfnet prepare` made; in place of the configuration's. Where no pictures are named,
+            the scenes' training pictures serve for homographies and textures, too.
         size: Side of the training crops in pixels.
         keypoints: Keypoints painted and described in a picture.
         seed: Decides initial weights and every sample.
@@ -67,6 +70,7 @@ def train(
         "seed": seed,
         "data.pictures": list(pictures) or None,
         "data.sequences": [{"folder": folder} for folder in sequences] or None,
+        "data.scenes": [{"folder": folder} for folder in scenes] or None,
     }
     overrides: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     for setting in chain.from_iterable(set):

@@ -13,6 +13,8 @@ import torch
 from lfnet.data.augment import GeometricConfig, PhotometricConfig, augment_light
 from lfnet.data.pair import Pair, concatenate_pairs
 from lfnet.data.renders import RenderedScenes, RenderSettings
+from lfnet.data.scene_pairs import ScenePairs, training_pictures
+from lfnet.data.scenes import Scene
 from lfnet.data.sources import (
     MIN_OVERLAP,
     BatchSource,
@@ -46,14 +48,32 @@ class SequenceConfig:
 
 
 @dataclass(frozen=True)
+class SceneConfig:
+    """One scene that `lfnet prepare` made; its own split says what is held back for validation."""
+
+    folder: str
+    """Path of the scene."""
+    share: float = 1.0
+    """Relative number of training steps that draw from this scene."""
+    cache_megabytes: float = 1024.0
+    """Memory for its pictures and depth maps, the last ones asked for; validation takes an eighth of it more."""
+
+    def __post_init__(self) -> None:
+        if self.cache_megabytes < 0:
+            raise ValueError(f"scenes.cache_megabytes: expected at least 0, got {self.cache_megabytes}")
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """Where pairs come from and how they are varied."""
 
     sequences: tuple[SequenceConfig, ...] = ()
     """RGB-D sequences."""
+    scenes: tuple[SceneConfig, ...] = ()
+    """Prepared scenes."""
     pictures: tuple[str, ...] = ()
     """Pictures, or folders of them, for random homographies; every 20th, but at least one where there are several, is
-    held back for validation."""
+    held back for validation. Where none are named, up to 100 of each scene's training pictures stand in."""
     picture_share: float = 1.0
     """Relative number of steps that draw homographies of `pictures`."""
     render_share: float = 1.0
@@ -75,11 +95,15 @@ class DataConfig:
                     raise ValueError(f"sequences.{name}: expected [first, past the last] or [], got {frames}")
             if not 0 <= sequence.overlap[0] <= sequence.overlap[1] <= 1:
                 raise ValueError(f"sequences.overlap: expected [least, largest] within [0, 1], got {sequence.overlap}")
-        shares = [sequence.share for sequence in self.sequences] + [self.picture_share, self.render_share]
+        shares = [each.share for each in (*self.sequences, *self.scenes)] + [self.picture_share, self.render_share]
         if min(shares) < 0:
             raise ValueError(f"data: expected shares of at least 0, got {min(shares)}")
 
 
+SCENE_PICTURES = 100
+"""Training pictures of a scene, at most, that serve as pictures where none are named: 35 MB at 640 px."""
+VALIDATION_CACHE = 1 / 8
+"""Of a scene's cache, for validation, which draws the same few pairs each time."""
 HELD_BACK = 20
 """Every how many-th picture is held back for validation."""
 NOT_HELD_BACK = " (also trained on: nothing is held back)"
@@ -113,7 +137,16 @@ def build_sources(config: DataConfig, device: str = "cpu") -> tuple[list[Weighte
             held_frames = _range(sequence.validation_frames)
             held = SequencePairs(sequence.folder, geometry, size, held_frames, sequence.gaps, sequence.overlap)
             validation.append(WeightedSource(name, held, 1.0))
+    scenes = [Scene.open(scene.folder) for scene in config.scenes]
+    for scene, settings in zip(scenes, config.scenes, strict=True):
+        _add_scene(scene, settings, config, training, validation)
     textures = None
+    if scenes and not config.pictures and config.picture_share + config.render_share > 0:
+        side = config.max_picture_side
+        textures = [picture for scene in scenes for picture in training_pictures(scene, SCENE_PICTURES, side)]
+        if config.picture_share > 0:
+            pairs = PicturePairs(textures, geometry, size)
+            training.append(WeightedSource("pictures of the scenes", pairs, config.picture_share))
     if config.pictures:
         pictures = load_pictures(config.pictures, config.max_picture_side, size)
         textures, held_back = hold_back(pictures)
@@ -128,10 +161,27 @@ def build_sources(config: DataConfig, device: str = "cpu") -> tuple[list[Weighte
         if not validation:
             validation.append(WeightedSource("renders", rendered, 1.0))
     if not training:
-        raise ValueError("data: no source of pairs; name sequences or pictures, or give render_share above 0")
+        raise ValueError("data: no source of pairs; name scenes, sequences or pictures, or give render_share above 0")
     if not validation:
         validation = [WeightedSource(each.name + NOT_HELD_BACK, each.source, each.share) for each in training]
     return training, validation
+
+
+def _add_scene(
+    scene: Scene,
+    settings: SceneConfig,
+    config: DataConfig,
+    training: list[WeightedSource],
+    validation: list[WeightedSource],
+) -> None:
+    name = f"scene {scene.folder.resolve().name}"
+    common = (scene, config.geometry, config.size)
+    source = ScenePairs(*common, "training", config.max_picture_side, settings.cache_megabytes)
+    training.append(WeightedSource(name, source, settings.share))
+    if len(scene.pairs("validation")):
+        cache = settings.cache_megabytes * VALIDATION_CACHE
+        held = ScenePairs(*common, "validation", config.max_picture_side, cache)
+        validation.append(WeightedSource(name, held, 1.0))
 
 
 def hold_back(pictures: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:

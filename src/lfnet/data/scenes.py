@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfnet.coordinates import Size
-from lfnet.data.frames import Frame, FrameSet
+from lfnet.data.frames import Frame
+from lfnet.data.layouts import read_frames
 from lfnet.data.pair_table import PairTable, PairTableError, read_pair_table
 from lfnet.data.reconstructions import Reconstruction, ReconstructionError, find_model, read_reconstruction
 from lfnet.images import read_grey
@@ -234,10 +235,4 @@ def _source_frames(folder: Path, manifest: dict[str, Any]) -> dict[str, Frame]:
             f"scene {folder}: its pictures stay in its source, which isn't at {expected}; put it back, or write its "
             'new place into "folder" under "source" in manifest.json'
         )
-    return {frame.name: frame for frame in _read_source(found, source["layout"]).frames}
-
-
-def _read_source(folder: Path, layout: str) -> FrameSet:
-    from lfnet.data.layouts import read_frames
-
-    return read_frames(folder, layout)
+    return {frame.name: frame for frame in read_frames(found, source["layout"]).frames}

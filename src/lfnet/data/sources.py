@@ -45,6 +45,8 @@ class BatchSource(PairSource, Protocol):
 
 ATTEMPTS = 8
 """Draws of a centre that both views see, before any centre is taken."""
+FARTHEST = 6e4
+"""Depth in medians of its picture beyond which nothing is kept: half precision ends at 65504."""
 MIN_OVERLAP = 0.1
 """Least share of a frame's pixels that the other must see, both ways."""
 
@@ -76,7 +78,7 @@ class SequencePairs:
         self.notes = recording.notes
         with_depth = [frame for frame in recording.frames if frame.read_depth is not None]
         chosen = with_depth[slice(*frames)] if frames else with_depth
-        self._views = [_Packed(read_view(frame)) for frame in chosen]
+        self._views = [PackedView(read_view(frame)) for frame in chosen]
         self.pairs = self._measure(gaps, overlap)
         if not self.pairs:
             raise SequenceError(
@@ -95,14 +97,7 @@ class SequencePairs:
     def sample(self, generator: torch.Generator) -> Pair:
         """A random pair, both frames turned, zoomed and cropped about a place that both see."""
         pair = self.pair(int(torch.randint(len(self.pairs), (), generator=generator)))
-        if uniform(generator, 0, 1) < 0.5:
-            pair = pair.swapped()
-        centre_a, centre_b = _common_centre(pair, pair.warp(), self.size / 4, generator)
-        transforms = _random_crops(centre_a, centre_b, self.geometry, self.size, generator)
-        return Pair(
-            resample_view(pair.a, transforms[0], self.size),
-            resample_view(pair.b, transforms[1], self.size),
-        )
+        return crop_pair(pair, self.geometry, self.size, generator)
 
     def _measure(self, gaps: Sequence[int], overlap: tuple[float, float]) -> list[tuple[int, int, float]]:
         pairs = []
@@ -117,18 +112,48 @@ class SequencePairs:
         return pairs
 
 
-class _Packed:
-    """A view kept small: grey as bytes, depth in half precision (0.05 % at any distance)."""
+class PackedView:
+    """A view kept small: grey as bytes, depth in half precision (0.05 % at any distance, in any unit)."""
 
     def __init__(self, view: View) -> None:
         self._image = (view.image * 255).round().to(torch.uint8)
-        self._depth = None if view.depth is None else view.depth.half()
+        self._depth, self._unit = None, 1.0
+        if view.depth is not None:
+            known = view.depth[view.depth > 0]
+            # A power of two changes no digit; in units near the median no depth leaves the range of half precision.
+            self._unit = 2.0 ** round(math.log2(float(known.median()))) if len(known) else 1.0
+            self._depth = (view.depth / self._unit).clamp_max(FARTHEST).half()
         self._cameras = (view.intrinsics, view.camera_from_world)
 
     def view(self) -> View:
+        """The view again."""
         image = self._image.float() / 255
-        depth = None if self._depth is None else self._depth.float()
+        depth = None if self._depth is None else self._depth.float() * self._unit
         return View(image, torch.ones_like(image, dtype=torch.bool), depth, *self._cameras)
+
+    @property
+    def bytes(self) -> int:
+        """Memory that it takes."""
+        return self._image.nbytes + (0 if self._depth is None else self._depth.nbytes)
+
+
+def crop_pair(
+    pair: Pair, geometry: GeometricConfig, size: int, generator: torch.Generator, attempts: int = ATTEMPTS
+) -> Pair:
+    """Both views of a pair in random roles, turned, zoomed and cropped about a place that both see.
+
+    Args:
+        pair: whole views, related by depth.
+        geometry: how far they are turned and zoomed.
+        size: side of the crops, px.
+        generator: decides all of it.
+        attempts: draws of a centre that both views see, before the middles of both are taken.
+    """
+    if uniform(generator, 0, 1) < 0.5:
+        pair = pair.swapped()
+    centre_a, centre_b = _common_centre(pair, pair.warp(), size / 4, generator, attempts)
+    crop_a, crop_b = _random_crops(centre_a, centre_b, geometry, size, generator)
+    return Pair(resample_view(pair.a, crop_a, size), resample_view(pair.b, crop_b, size))
 
 
 def measure_overlap(pair: Pair, step: int = 12) -> float:
@@ -143,11 +168,11 @@ def _seen_share(pair: Pair, step: int) -> float:
 
 
 def _common_centre(
-    pair: Pair, warp: Warp, margin: float, generator: torch.Generator
+    pair: Pair, warp: Warp, margin: float, generator: torch.Generator, attempts: int
 ) -> tuple[Float[Tensor, "2"], Float[Tensor, "2"]]:
     """A place in a, and where it is in b; the middles of both where no common place was found."""
     height, width = pair.a.size
-    tries = torch.rand(ATTEMPTS, 2, generator=generator)
+    tries = torch.rand(attempts, 2, generator=generator)
     places = margin + tries * (torch.tensor([width - 1.0, height - 1.0]) - 2 * margin).clamp_min(1)
     warped = warp.points(places[None])
     seen = torch.nonzero(warped.visible[0])

@@ -130,7 +130,7 @@ def full_report(results: Results) -> str:
 
 def score_title(results: Results, threshold: float) -> str:
     """What the table of matching scores shows, over it."""
-    units = "scenes" if results.protocol == "homographies" else "stretches of frames"
+    units = {"homographies": "scenes", "scene": "first pictures"}.get(results.protocol, "stretches of frames")
     ratios = f"ratio to {REFERENCE}" if REFERENCE in results.methods() else f"no ratios, as {REFERENCE} is not measured"
     return f"Matching score at {threshold:g} px, [95 % interval over resampled {units}], {ratios}:"
 
