@@ -344,6 +344,17 @@ def test_points_or_voxels_find_the_same_pairs() -> None:
     assert pairs[0] == pairs[1]
 
 
+def test_pairs_seen_from_too_far_apart_are_left_out() -> None:
+    frames = walk(12)
+    every, all_kept = make_pair_table(frames, range(12))
+    limit = float(np.median(every.angle))
+    table, report = make_pair_table(frames, range(12), PairSettings(max_angle=limit))
+    assert every.angle.max() > limit >= table.angle.max()
+    assert report.in_range + report.too_wide == all_kept.in_range
+    with pytest.raises(PairError, match="allow a larger max_angle"):
+        make_pair_table(frames[:4], range(4), PairSettings(max_angle=0.1))
+
+
 def test_validation_by_name_and_errors() -> None:
     frames = walk(12)
     names = tuple(frame.name for frame in frames[4:7])
@@ -360,7 +371,7 @@ def test_validation_by_name_and_errors() -> None:
         make_pair_table(frames, range(12), PairSettings(overlap=(0.01, 0.02)))
     with pytest.raises(PairError, match="hold back fewer"):
         make_pair_table(frames, range(12), PairSettings(validation=tuple(frame.name for frame in frames)))
-    for wrong in ({"overlap": (0.9, 0.1)}, {"max_pairs": 0}, {"validation_share": 1.0}):
+    for wrong in ({"overlap": (0.9, 0.1)}, {"max_pairs": 0}, {"validation_share": 1.0}, {"max_angle": 0}):
         with pytest.raises(PairError):
             PairSettings(**wrong)
     few, report = make_pair_table(frames[:4], range(4))

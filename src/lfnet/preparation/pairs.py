@@ -53,6 +53,10 @@ class PairSettings:
     overlap: tuple[float, float] = (0.1, 0.9)
     """Range of the smaller of both overlaps: a share of the pixels of known depth. A close-up that is all within the
     other picture stays in by how little the other sees in it."""
+    max_angle: float = 60.0
+    """Largest angle between the rays of both cameras at the points that both see, median, degrees; 180 keeps all. Where
+    a camera walks about in a room, a third of its pairs see floor and tables from opposite sides, where nothing looks
+    alike; between rays more than 120 degrees apart a part are front and back of one thin surface."""
     max_pairs: int = 20_000
     """Training pairs at most, taken evenly from all kinds; validation gets a tenth of it at most."""
     validation_share: float = 0.15
@@ -65,6 +69,8 @@ class PairSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.overlap[0] < self.overlap[1] <= 1:
             raise PairError(f"overlap: expected least and largest within [0, 1], got {self.overlap}")
+        if not 0 < self.max_angle <= 180:
+            raise PairError(f"max_angle: expected degrees above 0 and up to 180, got {self.max_angle}")
         if self.max_pairs < 1:
             raise PairError(f"max_pairs: expected at least 1, got {self.max_pairs}")
         if not 0 <= self.validation_share < 1:
@@ -82,8 +88,10 @@ class PairReport:
     """Pictures with depth that are in no pair all the same."""
     candidates: int
     """Pairs that were measured."""
+    too_wide: int
+    """Those of them whose overlap is in the range, but whose angle is too large."""
     in_range: int
-    """Those of them whose overlap is in the range."""
+    """Those of them whose overlap and angle are in the range."""
     training_pictures: int
     validation_pictures: int
     training_pairs: int
@@ -108,7 +116,8 @@ class PairReport:
     def lines(self) -> list[str]:
         """For a person, a line each."""
         lines = [
-            f"{self.pictures} pictures, {self.candidates} candidate pairs, {self.in_range} of them in range",
+            f"{self.pictures} pictures ({self.without_depth} without depth, {self.unpaired} more in no pair)",
+            f"{self.candidates} candidate pairs: {self.in_range} in range, {self.too_wide} more but for their angle",
             f"training: {self.training_pictures} pictures, {self.training_pairs} pairs",
             f"validation: {self.validation_pictures} pictures, {self.validation_pairs} pairs",
         ]
@@ -149,7 +158,8 @@ def make_pair_table(
     pairs = _candidates(thumbnails, observed, settings)
     measured = measure_pairs(thumbnails, pairs, _step(progress, "pairs"))
     low, high = settings.overlap
-    fits = (measured.overlap >= low) & (measured.overlap <= high)
+    overlaps = (measured.overlap >= low) & (measured.overlap <= high)
+    fits = overlaps & (measured.angle <= settings.max_angle)
     if not fits.any():
         raise PairError(_why_none(thumbnails, measured, settings))
     split = split_by_place(thumbnails.centres, pairs, measured.overlap, settings.validation_share, held)
@@ -177,7 +187,13 @@ def make_pair_table(
         weight=weights,
         **asdict(measured.rows(chosen)),
     )
-    return table, _report(thumbnails, pairs, measured, fits, split, of_pair, table, notes)
+    counts = {
+        "candidates": len(pairs),
+        "too_wide": int((overlaps & ~fits).sum()),
+        "in_range": int(fits.sum()),
+        "across_split": int((fits & (of_pair < 0)).sum()),
+    }
+    return table, _report(thumbnails, split, table, counts, notes)
 
 
 def write_pair_table(path: str | Path, table: PairTable) -> None:
@@ -298,6 +314,8 @@ def _why_none(thumbnails: Thumbnails, measured: Measurements, settings: PairSett
     if not len(measured):
         return "no two pictures see the same place; take pictures that overlap, or check the poses"
     low, high = settings.overlap
+    if ((measured.overlap >= low) & (measured.overlap <= high)).any():
+        return f"all pairs in range of overlap are over {settings.max_angle:g} degrees apart; allow a larger max_angle"
     return (
         f"none of {len(measured)} candidate pairs has an overlap between {low:g} and {high:g}: they have "
         f"{measured.overlap.min():.2g} to {measured.overlap.max():.2g}; change the range, or check that poses and "
@@ -306,14 +324,7 @@ def _why_none(thumbnails: Thumbnails, measured: Measurements, settings: PairSett
 
 
 def _report(
-    thumbnails: Thumbnails,
-    pairs: NDArray[np.int64],
-    measured: Measurements,
-    fits: NDArray[np.bool_],
-    split: Split,
-    of_pair: NDArray[np.int64],
-    table: PairTable,
-    notes: list[str],
+    thumbnails: Thumbnails, split: Split, table: PairTable, counts: dict[str, int], notes: list[str]
 ) -> PairReport:
     with_depth = thumbnails.unit > 0
     paired = np.isin(table.image_ids, np.concatenate((table.image_id_a, table.image_id_b)))
@@ -328,16 +339,14 @@ def _report(
         pictures=len(thumbnails),
         without_depth=int((~with_depth).sum()),
         unpaired=int((with_depth & ~paired).sum()),
-        candidates=len(pairs),
-        in_range=int(fits.sum()),
         training_pictures=int((~split.validation).sum()),
         validation_pictures=int(split.validation.sum()),
         training_pairs=len(table.of_split(SPLITS[0])),
         validation_pairs=len(table.of_split(SPLITS[1])),
-        across_split=int((fits & (of_pair < 0)).sum()),
         nearest_cameras=split.nearest,
         nearest_cameras_relative=split.nearest_relative,
         largest_overlap_across=split.largest_overlap,
         quartiles=quartiles,
         notes=notes,
+        **counts,
     )
