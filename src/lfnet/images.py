@@ -234,7 +234,7 @@ def _decode(path: str | Path, max_pixels: int, exif_rotate: bool) -> NDArray[np.
             raise ImageError(
                 path, f"damaged or cut short ({_one_line(error)})", "fetch the file again"
             ) from error
-    return _turned(pixels, turn)
+    return turned_upright(pixels, turn)
 
 
 @contextmanager
@@ -310,8 +310,18 @@ def _orientation(picture: Image.Image) -> int:
         return 1  # Damaged metadata on a sound picture: shown as stored, as viewers do.
 
 
-def _turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """The picture upright, from its EXIF orientation (TIFF 6.0 / Exif 2.32, tag 0x0112)."""
+def turned_upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """A stored picture as it is meant to be seen.
+
+    Args:
+        pixels: (H, W) or (H, W, 3), as stored.
+        orientation: EXIF's, 1 to 8; any other number leaves the picture as it is.
+
+    Returns:
+        The picture turned and flipped, in its own memory.
+
+    Source: TIFF 6.0 and Exif 2.32, tag 0x0112.
+    """
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):

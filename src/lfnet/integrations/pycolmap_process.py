@@ -1,0 +1,80 @@
+"""pycolmap (extra `sfm`) in a process of its own, so that neither its zlib nor its crashes reach this one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+Progress = Callable[[int, int], None]
+"""Called with how many are done, and how many there are."""
+
+LAST_LINES = 3
+"""Lines of COLMAP's own log that an error repeats."""
+
+
+class PycolmapError(RuntimeError):
+    """pycolmap is missing, or failed: the message is one line with the cause and the log's place."""
+
+
+def has_pycolmap() -> bool:
+    """Whether pycolmap is installed; it is not imported."""
+    return find_spec("pycolmap") is not None
+
+
+def run_pycolmap(task: str, log: Path, progress: Progress | None = None, **values: Any) -> dict[str, Any]:
+    """Do a task of `pycolmap_worker` in a new process, and wait for it.
+
+    Args:
+        task: name of a function of the worker.
+        log: file that COLMAP's own messages are added to; its folder must be there.
+        progress: called as the task goes on.
+        values: what the task wants, in types that JSON has.
+
+    Returns:
+        Everything that the task reported.
+
+    Raises:
+        PycolmapError: pycolmap is not installed, or the task failed or crashed.
+        OSError: the log can't be written.
+    """
+    if not has_pycolmap():
+        raise PycolmapError("structure from motion needs pycolmap: pip install 'lfnet[sfm]'")
+    result: dict[str, Any] = {}
+    with log.open("ab") as messages:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lfnet.integrations.pycolmap_worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=messages,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            text=True,
+        )
+        with process:
+            try:
+                assert process.stdin is not None and process.stdout is not None
+                process.stdin.write(json.dumps({"task": task, **values}))
+                process.stdin.close()
+                for line in process.stdout:
+                    news = json.loads(line)
+                    if progress is not None and "progress" in news:
+                        progress(news["progress"], news["total"])
+                    result.update(news)
+            except BaseException:
+                process.kill()
+                raise
+    if "error" in result:
+        raise PycolmapError(f"{task}: {result['error']}; COLMAP's messages are in {log}")
+    if not result.get("done"):
+        raise PycolmapError(f"{task}: pycolmap ended with code {process.returncode}{_last_lines(log)}")
+    return result
+
+
+def _last_lines(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines()[-LAST_LINES:]
+    return f"; the end of {log}: {' | '.join(line.strip() for line in lines)}" if lines else ""

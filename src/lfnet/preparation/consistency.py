@@ -1,0 +1,118 @@
+"""What of a depth map other views confirm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class DepthView:
+    """A depth map and its camera."""
+
+    depth: NDArray[np.float32]
+    """(H, W) z in the camera frame, 0 where unknown."""
+    intrinsics: NDArray[np.float64]
+    """3x3; the centre of the top-left pixel is (0, 0)."""
+    camera_from_world: NDArray[np.float64]
+    """4x4."""
+
+
+@dataclass(frozen=True)
+class ConsistencySettings:
+    """When two views confirm each other."""
+
+    pixels: float = 1.5
+    """Farthest that a pixel may land from itself, there by its own depth and back by the other view's, px."""
+    depth: float = 0.01
+    """Largest relative difference of the two depths."""
+    views: int = 2
+    """How many others must confirm a pixel, where there are that many."""
+    speckle: int = 60
+    """Smaller patches of connected depth are dropped, px."""
+
+
+def confirmations(view: DepthView, others: Sequence[DepthView], settings: ConsistencySettings) -> NDArray[np.uint8]:
+    """How many of the other views confirm each pixel: (H, W).
+
+    A pixel goes to the other view by its own depth, and returns by the depth found there; both the place and the
+    depth must be what they were.
+    """
+    height, width = view.depth.shape
+    x, y = np.meshgrid(np.arange(width, dtype=np.float64), np.arange(height, dtype=np.float64))
+    points = np.stack((x.ravel(), y.ravel(), np.ones(x.size)))
+    depth = view.depth.ravel().astype(np.float64)
+    rays = np.linalg.inv(view.intrinsics) @ points
+    count = np.zeros(depth.shape, np.uint8)
+    for other in others:
+        there = other.camera_from_world @ np.linalg.inv(view.camera_from_world)
+        moved = there[:3, :3] @ (rays * depth) + there[:3, 3:]
+        landed, z = _project(other.intrinsics, moved)
+        found = sample_smooth(other.depth, landed)
+        back = np.linalg.inv(there)
+        returned = back[:3, :3] @ (np.linalg.inv(other.intrinsics) @ _homogeneous(landed) * found) + back[:3, 3:]
+        home, z_home = _project(view.intrinsics, returned)
+        near = np.hypot(home[0] - points[0], home[1] - points[1]) <= settings.pixels
+        alike = np.abs(z_home - depth) <= settings.depth * depth
+        count += ((depth > 0) & (z > 0) & (found > 0) & near & alike).astype(np.uint8)
+    return count.reshape(height, width)
+
+
+def sample_smooth(depth: NDArray[np.float32], points: NDArray[np.float64], step: float = 0.05) -> NDArray[np.float64]:
+    """Depth at (2, N) pixels: inverse depth interpolated where the four around agree within `step`, else the nearest;
+    0 outside and where unknown."""
+    height, width = depth.shape
+    inside = (points[0] > -0.5) & (points[1] > -0.5) & (points[0] < width - 0.5) & (points[1] < height - 0.5)
+    maps = [np.where(inside, axis, -10).astype(np.float32)[None] for axis in points]
+    inverse = np.where(depth > 0, 1 / np.maximum(depth, 1e-9), 0).astype(np.float32)
+    nearest = _remap(inverse, maps, cv2.INTER_NEAREST)
+    blended = _remap(inverse, maps, cv2.INTER_LINEAR)
+    corners = np.ones((2, 2), np.uint8)
+    low = _remap(cv2.erode(inverse, corners, anchor=(0, 0)), [np.floor(axis) for axis in maps], cv2.INTER_NEAREST)
+    high = _remap(cv2.dilate(inverse, corners, anchor=(0, 0)), [np.floor(axis) for axis in maps], cv2.INTER_NEAREST)
+    value = np.where((low > 0) & (high <= (1 + step) * low), blended, nearest).astype(np.float64)
+    return np.where(value > 0, 1 / np.maximum(value, 1e-9), 0)
+
+
+def drop_speckles(depth: NDArray[np.float32], size: int, step: float = 0.02) -> NDArray[np.float32]:
+    """The depth map without patches of fewer than `size` pixels; neighbours that differ by more than the relative
+    `step` don't belong together."""
+    known = depth > 0
+    if size <= 0 or not known.any():
+        return depth
+    # Equal ratios of depth become equal steps of the 16-bit picture that OpenCV labels.
+    logarithm = np.zeros(depth.shape, np.float32)
+    logarithm[known] = np.log(depth[known])
+    low, high = logarithm[known].min(), logarithm[known].max()
+    unit = max((high - low) / 30000, np.log1p(step) / 64)
+    labels = np.where(known, (logarithm - low) / unit + 1, 0).astype(np.int16)
+    cv2.filterSpeckles(labels, 0, size, np.log1p(step) / unit)
+    return np.where(labels > 0, depth, 0).astype(np.float32)
+
+
+def _project(
+    intrinsics: NDArray[np.float64], points: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    z = points[2]
+    image = intrinsics @ points
+    return image[:2] / np.where(np.abs(z) < 1e-9, 1e-9, z), z
+
+
+def _homogeneous(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.concatenate((points, np.ones((1, points.shape[1]))))
+
+
+MAP_ROWS = 1 << 14
+"""Points in one row of a map for `cv2.remap`, which takes at most 32767."""
+
+
+def _remap(values: NDArray[np.float32], maps: list[NDArray[np.float32]], interpolation: int) -> NDArray[np.float32]:
+    count = maps[0].size
+    rows = -(-count // MAP_ROWS)
+    folded = [np.resize(axis.ravel(), rows * MAP_ROWS).reshape(rows, MAP_ROWS) for axis in maps]
+    drawn = cv2.remap(values, *folded, interpolation, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+    return drawn.ravel()[:count]

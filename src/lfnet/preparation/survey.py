@@ -1,0 +1,231 @@
+"""The photos of a folder before anything is made of them: which can be used, with what cameras, under what masks."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from lfnet.files import make_folder, replacing
+from lfnet.images import ImageError, list_images, read_image, turned_upright
+from lfnet.preparation.steps import PreparationError
+
+FEWEST_PHOTOS = 3
+"""Two photos fix no scale that a third could confirm, and leave no depth that another view could check."""
+STORED_AS_THEY_ARE = {".jpg", ".jpeg", ".png"}
+"""Endings of files that COLMAP reads itself; others are converted."""
+_MAKE, _MODEL, _ORIENTATION, _EXIF, _GPS = 0x010F, 0x0110, 0x0112, 0x8769, 0x8825
+_FOCAL_LENGTH, _FOCAL_LENGTH_35 = 0x920A, 0xA405
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A usable photo, and what its EXIF tells."""
+
+    name: str
+    """Of the file, relative to the folder of photos, with forward slashes."""
+    staged: str
+    """Its name in the model: the same, with `.png` added where it had to be converted."""
+    size: tuple[int, int]
+    """(width, height) upright, pixels."""
+    camera: str
+    """The same for photos of one camera at one focal length; empty where EXIF doesn't tell."""
+    has_gps: bool
+
+
+@dataclass
+class Survey:
+    """What was found in a folder of photos."""
+
+    photos: list[Photo] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    """A line each: the file, why, and what to do."""
+    duplicates: list[str] = field(default_factory=list)
+    """A line each: "copy.jpg is photo.jpg again"."""
+    unmasked: list[str] = field(default_factory=list)
+    """Photos without a mask, where masks were given."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """In types that JSON has."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Survey:
+        """The inverse of `as_dict`."""
+        photos = [Photo(**{**photo, "size": tuple(photo["size"])}) for photo in values["photos"]]
+        return cls(photos, values["unreadable"], values["duplicates"], values["unmasked"])
+
+
+def photo_names(folder: Path) -> list[str]:
+    """Names of the pictures in a folder, at any depth, in natural order.
+
+    Raises:
+        ImageError: no such folder, no picture in it, or it can't be read.
+        PreparationError: it is a file.
+    """
+    if not folder.is_dir():
+        raise PreparationError(f"{folder}: expected a folder of photos, and there is none of that name")
+    return [path.relative_to(folder).as_posix() for path in list_images(folder)]
+
+
+def survey_photos(
+    folder: Path,
+    names: Sequence[str],
+    staged: Path,
+    masks: Path | None,
+    staged_masks: Path | None,
+    border: int,
+    progress: Callable[[int, int], None],
+) -> Survey:
+    """Look at every photo, and lay out those that can be used, upright and in formats that COLMAP reads.
+
+    Photos that need no change are linked, or copied where links are not to be had.
+
+    Args:
+        folder: of photos.
+        names: of photos in it.
+        staged: folder to lay them out in.
+        masks: folder of masks, NAME.png or the photo's name with `.png` for its ending; 0 keeps features off. As
+            everywhere here, they are for the picture as stored, EXIF orientation not applied.
+        staged_masks: folder to write masks to, COLMAP's way (NAME.png beside NAME); None where there are none.
+        border: pixels at every edge that features are kept off.
+        progress: called with how many are done, and how many there are.
+
+    Returns:
+        The usable photos, and what is wrong with the others.
+
+    Raises:
+        PreparationError: fewer than three are usable, or a mask is not of its photo's size.
+    """
+    survey = Survey()
+    seen: dict[str, str] = {}
+    for done, name in enumerate(names):
+        progress(done, len(names))
+        try:
+            digest = _content(folder / name)
+            if digest in seen:
+                survey.duplicates.append(f"{name} is {seen[digest]} again")
+                continue
+            photo = _stage(folder, name, staged)
+        except ImageError as error:
+            survey.unreadable.append(str(error))
+            continue
+        seen[digest] = name
+        survey.photos.append(photo)
+        if staged_masks is not None:
+            mask = find_mask(masks, name) if masks is not None else None
+            if masks is not None and mask is None:
+                survey.unmasked.append(name)
+            _stage_mask(folder / name, photo, mask, staged_masks, border)
+    progress(len(names), len(names))
+    if len(survey.photos) < FEWEST_PHOTOS:
+        raise PreparationError(_too_few(folder, survey))
+    return survey
+
+
+def _too_few(folder: Path, survey: Survey) -> str:
+    left_out = [*survey.unreadable, *survey.duplicates]
+    reasons = f" (left out: {'; '.join(left_out)})" if left_out else ""
+    return (
+        f"{folder}: {len(survey.photos)} usable photos{reasons}; expected at least {FEWEST_PHOTOS}, "
+        "and 10 or more that overlap by half to give much"
+    )
+
+
+def _content(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()
+    except OSError as error:
+        raise ImageError(path, f"can't be read ({error.strerror})", "check its permissions") from error
+
+
+def _stage(folder: Path, name: str, staged: Path) -> Photo:
+    source = folder / name
+    pixels = read_image(source, exif_rotate=True)
+    with Image.open(source) as picture:
+        exif = picture.getexif()
+    orientation = exif.get(_ORIENTATION, 1)
+    details = exif.get_ifd(_EXIF)
+    focal = (details.get(_FOCAL_LENGTH), details.get(_FOCAL_LENGTH_35))
+    size = (pixels.shape[1], pixels.shape[0])
+    as_it_is = orientation in (None, 0, 1) and source.suffix.lower() in STORED_AS_THEY_ARE
+    target_name = name if as_it_is else f"{name}.png"
+    target = staged / target_name
+    make_folder(target.parent)
+    if as_it_is:
+        _link(source, target)
+    else:
+        exif[_ORIENTATION] = 1
+        with replacing(target) as temporary:
+            Image.fromarray(pixels).save(temporary, "PNG", exif=exif, compress_level=1)
+    known = any(value is not None for value in focal)
+    camera = "|".join(map(str, (exif.get(_MAKE), exif.get(_MODEL), *focal, *size))) if known else ""
+    return Photo(name, target_name, size, camera, bool(exif.get_ifd(_GPS)))
+
+
+def _link(source: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    try:
+        target.symlink_to(source.resolve())
+    except OSError:  # A file system, or a user on Windows, without links.
+        with replacing(target) as temporary:
+            temporary.write_bytes(source.read_bytes())
+
+
+def find_mask(masks: Path, name: str) -> Path | None:
+    """The mask of a photo: `a.jpg.png` as COLMAP names it, or `a.png`."""
+    for candidate in (masks / f"{name}.png", (masks / name).with_suffix(".png")):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _stage_mask(source: Path, photo: Photo, mask: Path | None, target: Path, border: int) -> None:
+    width, height = photo.size
+    usable = np.full((height, width), 255, np.uint8)
+    if mask is not None:
+        given = read_image(mask)[:, :, 0]
+        with Image.open(source) as picture:
+            orientation, stored = picture.getexif().get(_ORIENTATION, 1), (picture.height, picture.width)
+        if given.shape == stored:
+            given = turned_upright(given, orientation)
+        if given.shape != usable.shape:
+            raise PreparationError(
+                f"{mask}: {given.shape[1]}x{given.shape[0]}, but the photo {photo.name} is {width}x{height} upright; "
+                "masks have the size of their photos"
+            )
+        usable[given == 0] = 0
+    if border > 0:
+        inner = np.zeros_like(usable)
+        inner[border : height - border, border : width - border] = 255
+        usable &= inner
+    with replacing(target / f"{photo.staged}.png") as temporary:
+        Image.fromarray(usable).save(temporary, "PNG", compress_level=1)
+
+
+def camera_groups(survey: Survey, cameras: str) -> list[dict[str, Any]]:
+    """Which photos share a camera: lists of names with "single", or "per-picture" for those that share none.
+
+    Args:
+        survey: the photos.
+        cameras: "auto" (one for all with the same camera, focal length and size in their EXIF; one a photo where that is
+            missing), "single", "per-folder" or "per-picture".
+    """
+    grouped: dict[str, list[str]] = {}
+    alone: list[str] = []
+    for photo in survey.photos:
+        if cameras == "per-picture" or (cameras == "auto" and not photo.camera):
+            alone.append(photo.staged)
+            continue
+        size = "x".join(map(str, photo.size))
+        key = {"auto": photo.camera, "single": size, "per-folder": f"{os.path.dirname(photo.name)}|{size}"}[cameras]
+        grouped.setdefault(key, []).append(photo.staged)
+    groups = [{"names": names, "cameras": "single"} for names in grouped.values()]
+    return groups + ([{"names": alone, "cameras": "per-picture"}] if alone else [])
