@@ -14,6 +14,7 @@ COMMANDS = {
     "info": "what is installed, and what is in a weights or features file",
     "demo": "match a real stereo pair beside RootSIFT, and draw what was found",
     "evaluate": "matching score, repeatability and more beside other features",
+    "prepare": "make scenes to train on, from photos, RGB-D recordings or COLMAP models",
     "train": "train a model from pairs of known geometry",
 }
 """Each subcommand, which is the function of that name in the module of that name, and what it does."""

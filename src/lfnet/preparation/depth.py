@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 import cv2
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from lfnet.data.reconstructions import Reconstruction
+from lfnet.data.scenes import depth_path
 from lfnet.files import replacing
 from lfnet.images import read_grey
 from lfnet.integrations.atomic import replacing_hdf5
@@ -61,7 +61,7 @@ class DepthMaps:
         images: folder of its pictures.
         masks: folder of masks, NAME.png; None where there are none.
         raw: folder for the maps before confirmation.
-        target: folder for the finished ones, NAME.h5.
+        scene: folder of the scene, for the finished ones.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class DepthMaps:
         images: Path,
         masks: Path | None,
         raw: Path,
-        target: Path,
+        scene: Path,
         settings: DepthSettings,
         threads: int,
     ) -> None:
@@ -79,7 +79,7 @@ class DepthMaps:
         self._images = images
         self._masks = masks
         self._raw = raw
-        self._target = target
+        self._scene = scene
         self._settings = settings
         self._threads = threads
         self._picture = lru_cache(maxsize=64)(self._read_picture)
@@ -93,13 +93,13 @@ class DepthMaps:
         return count
 
     def confirm(self, progress: Counter) -> int:
-        """Write what of each map the others confirm; returns the number of maps."""
-        numbers = self._measurable()
+        """Write what of each map the others confirm, and empty maps for views that could not be measured; returns the
+        number of maps that are not empty by then."""
+        numbers = sorted(self._reconstruction.images)
         todo = [number for number in numbers if not self._target_path(number).exists()]
-        each_of(
-            todo, self._confirm_one, self._threads, lambda done, _: progress(len(numbers) - len(todo) + done, len(numbers))
-        )
-        return len(numbers)
+        done_before = len(numbers) - len(todo)
+        each_of(todo, self._confirm_one, self._threads, lambda done, _: progress(done_before + done, len(numbers)))
+        return len(self._measurable())
 
     def _measurable(self) -> list[int]:
         return [
@@ -121,6 +121,10 @@ class DepthMaps:
             np.save(file, np.stack((found.inverse_depth, found.score)))
 
     def _confirm_one(self, number: int) -> None:
+        if not self._raw_path(number).exists():
+            width, height = self._reconstruction.cameras[self._reconstruction.images[number].camera_id].size
+            write_depth(self._target_path(number), np.zeros((height, width), np.float32))
+            return
         others = [each for each in self._others(number, self._settings.confirmers) if self._raw_path(each).exists()]
         view = self._view(number)
         count = confirmations(view, [self._view(each) for each in others], self._settings.consistency)
@@ -138,7 +142,7 @@ class DepthMaps:
         return self._raw / f"{number}.npy"
 
     def _target_path(self, number: int) -> Path:
-        return depth_path(self._target, self._reconstruction.images[number].name)
+        return depth_path(self._scene, self._reconstruction.images[number].name)
 
     def _mask(self, number: int) -> NDArray[np.uint8] | None:
         path = None if self._masks is None else self._masks / f"{self._reconstruction.images[number].name}.png"
@@ -157,11 +161,6 @@ class DepthMaps:
         return DepthView(found.depth(self._settings.min_score), intrinsics, image.camera_from_world)
 
 
-def depth_path(folder: Path, name: str) -> Path:
-    """Place of the depth map of a picture, by its name in the model."""
-    return folder / f"{name}.h5"
-
-
 def write_depth(path: Path, depth: NDArray[np.float32]) -> None:
     """Write a depth map as MegaDepth's users know it: HDF5, dataset "depth", float32 (H, W), 0 where unknown.
 
@@ -170,12 +169,6 @@ def write_depth(path: Path, depth: NDArray[np.float32]) -> None:
     """
     with replacing_hdf5(path) as (file, _):
         file.create_dataset("depth", data=depth.astype(np.float32), compression="gzip", compression_opts=4, shuffle=True)
-
-
-def read_depth(path: Path) -> NDArray[np.float32]:
-    """A depth map that `write_depth` wrote."""
-    with h5py.File(path) as file:
-        return np.asarray(file["depth"], np.float32)
 
 
 def each_of(items: Sequence[Item], function: Callable[[Item], None], threads: int, progress: Counter) -> None:
@@ -198,7 +191,7 @@ def each_of(items: Sequence[Item], function: Callable[[Item], None], threads: in
 
 
 @contextmanager
-def one_thread_each() -> Iterable[None]:
+def one_thread_each() -> Iterator[None]:
     """Keep OpenCV to the thread that calls it while the block lasts: the callers are as many as the cores."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)

@@ -1,0 +1,140 @@
+"""manifest.json of a scene: where it comes from, how it was made, what came out. Written last, so that a scene that has
+one is finished."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from lfnet.data.scenes import FORMAT, VERSION
+from lfnet.files import write_bytes
+from lfnet.preparation.steps import PreparationError, Record
+
+MANIFEST = "manifest.json"
+TOOLS = ("lfnet", "numpy", "opencv-python-headless", "opencv-python", "torch", "h5py", "pycolmap", "pycolmap-cuda12")
+"""Packages whose versions are noted, where they are installed."""
+
+
+def tool_versions() -> dict[str, str]:
+    """Versions of what a scene is made with."""
+    found = {"python": platform.python_version()}
+    for name in TOOLS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def plain(value: Any) -> Any:
+    """Settings in types that JSON has."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(each) for each in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def checked_files(scene: Path) -> list[Path]:
+    """The files of a scene that checksums are kept of: all that it owns, pictures and depth maps too."""
+    found = [scene / "pairs.h5", *sorted((scene / "model").glob("*"))]
+    for name in ("images", "depth"):
+        folder = scene / name
+        if folder.is_dir() and not folder.is_symlink():
+            found += sorted(path for path in folder.rglob("*") if path.is_file())
+    return found
+
+
+def write_manifest(
+    scene: Path,
+    layout: str,
+    source: Path,
+    *,
+    own_pictures: bool,
+    own_depth: bool,
+    licence: str,
+    settings: Mapping[str, Any],
+    numbers: Mapping[str, Any],
+    record: Record,
+    extra_source: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the manifest: from here on the scene is finished.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    where = source.resolve()
+    values = {
+        "format": FORMAT,
+        "version": VERSION,
+        "source": {
+            "layout": layout,
+            "folder": str(where),
+            "relative": os.path.relpath(where, scene.resolve()),
+            **(extra_source or {}),
+        },
+        "pictures": "own" if own_pictures else "source",
+        "depth": "own" if own_depth else "source",
+        "licence": licence,
+        "tools": tool_versions(),
+        "settings": plain(settings),
+        "steps": record.seconds(),
+        "numbers": plain(numbers),
+        "checksums": {path.relative_to(scene).as_posix(): checksum(path) for path in checked_files(scene)},
+    }
+    write_bytes(scene / MANIFEST, (json.dumps(values, indent=1) + "\n").encode())
+
+
+def check_target(scene: Path, source: Path) -> None:
+    """Refuse a folder that a scene can't be meant to go to, before any work.
+
+    Raises:
+        PreparationError: a file, the source itself or a folder in it, or a folder with other things in it.
+    """
+    if scene.exists() and not scene.is_dir():
+        raise PreparationError(f"{scene}: is a file; name a folder for the scene")
+    inside = scene.resolve()
+    if inside == source.resolve() or source.resolve() in inside.parents:
+        raise PreparationError(f"{scene}: lies in what it is made of ({source}); name a folder outside of it")
+    if scene.is_dir() and any(scene.iterdir()) and not (scene / MANIFEST).exists() and not (scene / "work").is_dir():
+        raise PreparationError(f"{scene}: holds other things than a scene; name a new or empty folder")
+
+
+def check_room(scene: Path, wanted: int, advice: str) -> None:
+    """Refuse to begin where the disk has too little room.
+
+    Args:
+        scene: folder of the scene; it may not be there yet.
+        wanted: bytes, an estimate.
+        advice: what would make it less.
+
+    Raises:
+        PreparationError: less is free.
+    """
+    import shutil
+
+    place = next(path for path in (scene, *scene.resolve().parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    if free < wanted:
+        raise PreparationError(
+            f"{scene}: about {wanted / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free; make room, name a folder on "
+            f"another disk, or {advice}"
+        )
