@@ -33,6 +33,9 @@ Counter = Callable[[int, int], None]
 class DepthSettings:
     """How depth is measured."""
 
+    method: Literal["auto", "sweep", "patch-match"] = "auto"
+    """sweep: planes compared on the CPU; patch-match: COLMAP's, which needs a pycolmap built with CUDA and a GPU; auto:
+    patch-match where pycolmap is built with CUDA, else sweep."""
     quality: Literal["fast", "high"] = "fast"
     """fast: planes that face the camera; high: then a plane of its own slant for every pixel, about five times as long,
     for roofs and ground seen at a slant."""

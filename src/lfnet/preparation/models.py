@@ -7,17 +7,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
-from lfnet.coordinates import Size, resize_matrix
-from lfnet.data.depth_maps import read_depth_map
 from lfnet.data.reconstructions import find_model, read_reconstruction, write_reconstruction
 from lfnet.data.scenes import depth_path
 from lfnet.images import image_size
 from lfnet.integrations.pycolmap_process import run_pycolmap
 from lfnet.preparation.depth import DepthSettings, each_of, write_depth
+from lfnet.preparation.imported_depth import find_depth_map, import_depth
 from lfnet.preparation.manifest import check_room, check_target, plain
 from lfnet.preparation.pairs import PairSettings
 from lfnet.preparation.photos import BYTES_PER_PIXEL, SIZE
@@ -30,8 +25,7 @@ MODEL_PLACES = (".", "sparse", "sparse/0", "model")
 """Where the tables of a model are looked for in the folder given."""
 DEPTH_PLACES = ("stereo/depth_maps", "depth_maps", "depths", "depth")
 """Where depth maps are looked for in it."""
-DEPTH_NAMES = ("{name}.geometric.bin", "{name}.photometric.bin", "{name}.h5", "{stem}.h5", "{stem}.dmap", "{name}.dmap")
-"""What the depth map of a picture may be called: COLMAP's, HDF5 by either name, OpenMVS's."""
+
 
 
 @dataclass(frozen=True)
@@ -90,7 +84,7 @@ class _Model(SceneMaker):
         self._settings = settings
         self._reconstruction = read_reconstruction(self._source_model, observations=False)
         self._check_pictures()
-        self._maps = {} if settings.measure_depth else self._find_maps()
+        self._imported = {} if settings.measure_depth else self._find_imported()
         super().__init__(scene, settings.depth, settings.pairs, threads, progress, say)
 
     def _check_pictures(self) -> None:
@@ -104,7 +98,7 @@ class _Model(SceneMaker):
                 f"({shortened(missing)}); name their folder by --images"
             )
 
-    def _find_maps(self) -> dict[str, Path]:
+    def _find_imported(self) -> dict[str, Path]:
         """The depth map of each picture, where there are any."""
         asked = self._settings.depth_maps
         places = [asked] if asked is not None else [self._folder / place for place in DEPTH_PLACES]
@@ -124,11 +118,11 @@ class _Model(SceneMaker):
         """Whether the pictures can stay where they are."""
         cameras = self._reconstruction.cameras.values()
         small = all(max(camera.size) <= self._settings.size for camera in cameras)
-        return all(camera.is_pinhole for camera in cameras) and (small or bool(self._maps))
+        return all(camera.is_pinhole for camera in cameras) and (small or bool(self._imported))
 
     def make(self) -> dict[str, Any]:
         """Do what isn't done yet, and say what came out."""
-        if self._maps and not self._by_reference:
+        if self._imported and not self._by_reference:
             raise PreparationError(
                 f"{self._source_model}: has depth maps, but its cameras distort, so they can't belong to its pictures; "
                 "name the undistorted model, or measure depth anew by --measure-depth"
@@ -145,8 +139,8 @@ class _Model(SceneMaker):
             "size": None if self._by_reference else self._settings.size,
         }
         steps = [Step("pictures", asked, self.picture_outputs, self._take_pictures)]
-        if self._maps:
-            listed = {name: [str(path), path.stat().st_size, path.stat().st_mtime_ns] for name, path in self._maps.items()}
+        if self._imported:
+            listed = {name: [str(path), path.stat().st_size, path.stat().st_mtime_ns] for name, path in self._imported.items()}
             steps.append(Step("depth", {"maps": listed}, (self.depth,), self._take_depth, ("pictures",)))
         else:
             steps += self.depth_steps("pictures")
@@ -161,7 +155,7 @@ class _Model(SceneMaker):
             settings=plain(self._settings),
             numbers={
                 "registered": len(names),
-                "depth_maps_imported": len(self._maps),
+                "depth_maps_imported": len(self._imported),
                 "pictures_linked": self._by_reference,
                 **self.measured(),
             },
@@ -202,7 +196,7 @@ class _Model(SceneMaker):
     def _take_depth(self) -> dict[str, Any]:
         model = self._reconstruction
         images = list(model.images.values())
-        without = [image.name for image in images if image.name not in self._maps]
+        without = [image.name for image in images if image.name not in self._imported]
         if without:
             self.say(f"without a depth map: {shortened(without)}")
 
@@ -211,7 +205,7 @@ class _Model(SceneMaker):
             target = depth_path(self.scene, image.name)
             if not target.exists():
                 camera = model.cameras[image.camera_id]
-                path = self._maps.get(image.name)
+                path = self._imported.get(image.name)
                 write_depth(target, import_depth(path, camera.size, camera.intrinsics))
 
         each_of(range(len(images)), take, self._threads, self.counter("depth"))
@@ -231,43 +225,3 @@ def find_tables(folder: Path) -> Path:
     raise PreparationError(
         f"{folder}: no COLMAP model (cameras, images and points3D, each .bin or .txt) in it, nor in {', '.join(MODEL_PLACES[1:])}"
     )
-
-
-def find_depth_map(folder: Path, name: str) -> Path | None:
-    """The depth map of a picture, by the names that tools give them."""
-    path = Path(name)
-    for pattern in DEPTH_NAMES:
-        for stem in (str(path.with_suffix("")), path.stem):
-            candidate = folder / pattern.format(name=name, stem=stem)
-            if candidate.is_file():
-                return candidate
-    return None
-
-
-def import_depth(path: Path | None, size: Size, intrinsics: NDArray[np.float64]) -> NDArray[np.float32]:
-    """A depth map of another tool at the size of its picture; empty where there is none.
-
-    Args:
-        path: of the map.
-        size: (width, height) of the picture.
-        intrinsics: of the picture, 3x3.
-
-    Raises:
-        PreparationError: the map shows another part of the scene than the picture.
-    """
-    if path is None:
-        return np.zeros((size[1], size[0]), np.float32)
-    depth, own = read_depth_map(path)
-    depth = np.where(np.isfinite(depth) & (depth > 0), depth, 0).astype(np.float32)
-    stored = (depth.shape[1], depth.shape[0])
-    if stored == size:
-        return depth
-    if own is None and abs(stored[0] / stored[1] - size[0] / size[1]) > 0.02 * size[0] / size[1]:
-        raise PreparationError(
-            f"{path}: {stored[0]}x{stored[1]} beside a picture of {size[0]}x{size[1]}, and no calibration tells how they "
-            "fit; make depth maps of the undistorted pictures, or measure depth anew by --measure-depth"
-        )
-    picture_from_depth = resize_matrix(stored, size) if own is None else intrinsics @ np.linalg.inv(own)
-    return cv2.warpPerspective(depth, picture_from_depth, size, flags=cv2.INTER_NEAREST).astype(np.float32)
-
-

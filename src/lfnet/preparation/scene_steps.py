@@ -19,6 +19,7 @@ from lfnet.images import read_grey
 from lfnet.preparation.depth import Agreement, DepthMaps, DepthSettings, measure_agreement
 from lfnet.preparation.manifest import MANIFEST, plain, write_manifest
 from lfnet.preparation.pairs import PairSettings, make_pair_table, write_pair_table
+from lfnet.preparation.patch_match import import_patch_match, run_patch_match, uses_patch_match
 from lfnet.preparation.steps import WORK, Progress, Record, Say, Step, remove, run_steps
 
 
@@ -64,9 +65,15 @@ class SceneMaker:
             run_steps(self.scene, steps, self.record, self.say, lambda: remove(self.scene / MANIFEST))
 
     def depth_steps(self, *needs: str) -> list[Step]:
-        """A plane sweep, and what is confirmed of it."""
-        raw = self.work / "sweep"
+        """COLMAP's PatchMatch where it can be used, else a plane sweep and what is confirmed of it."""
         settings = plain(self._depth_settings)
+        if uses_patch_match(self._depth_settings, self.work):
+            workspace = self.work / "patch_match"
+            return [
+                Step("patch-match", {}, (workspace,), lambda: self._patch_match(workspace), needs),
+                Step("depth", {}, (self.depth,), lambda: self._import_patch_match(workspace), ("patch-match", *needs)),
+            ]
+        raw = self.work / "sweep"
         swept = {name: settings[name] for name in ("quality", "neighbours", "sweep", "refinement")}
         kept = {name: settings[name] for name in ("confirmers", "min_score", "consistency")}
         return [
@@ -93,6 +100,15 @@ class SceneMaker:
         self._maps(raw).confirm(self.counter("depth"))
         agreement = self.agreement()
         return asdict(agreement)
+
+    def _patch_match(self, workspace: Path) -> dict[str, Any]:
+        size = run_patch_match(workspace, self.model, self.images, self.work, self.counter("patch-match"))
+        return {"size": size}
+
+    def _import_patch_match(self, workspace: Path) -> dict[str, Any]:
+        masks = self.masks if self.masks.is_dir() else None
+        import_patch_match(workspace, read_reconstruction(self.model), masks, self.scene, self.counter("depth"))
+        return asdict(self.agreement())
 
     def agreement(self) -> Agreement:
         """The scene's own depth maps against its sparse points."""
