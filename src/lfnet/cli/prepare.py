@@ -54,7 +54,7 @@ class RgbdCommand:
         """Prepare the scene."""
         from lfnet.preparation.recordings import prepare_recording
 
-        return prepare_recording(self.recording, self.scene, self.how, threads, progress, say)
+        return prepare_recording(self.recording, self.scene, self.how, progress, say)
 
 
 @dataclass(frozen=True)

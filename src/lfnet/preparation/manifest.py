@@ -103,6 +103,15 @@ def write_manifest(
     write_bytes(scene / MANIFEST, (json.dumps(values, indent=1) + "\n").encode())
 
 
+def says_already(scene: Path, licence: str, settings: Mapping[str, Any]) -> bool:
+    """Whether a scene has a manifest with this licence and these settings."""
+    try:
+        values = json.loads((scene / MANIFEST).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return False
+    return values.get("licence") == licence and values.get("settings") == json.loads(json.dumps(plain(settings)))
+
+
 def check_target(scene: Path, source: Path) -> None:
     """Refuse a folder that a scene can't be meant to go to, before any work.
 

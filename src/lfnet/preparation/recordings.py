@@ -41,7 +41,7 @@ class RecordingSettings:
 
 
 def prepare_recording(
-    folder: Path, scene: Path, settings: RecordingSettings, threads: int, progress: Progress, say: Say
+    folder: Path, scene: Path, settings: RecordingSettings, progress: Progress, say: Say
 ) -> dict[str, Any]:
     """Make a scene of a recording in any layout of `lfnet.data.layouts`, or go on with one.
 
@@ -49,7 +49,6 @@ def prepare_recording(
         folder: of the recording, or a `.sens` file.
         scene: folder to make.
         settings: which frames and pairs.
-        threads: not used yet by any step; PyTorch's own number decides.
         progress: told how each step goes on.
         say: told what a person should know.
 
@@ -61,7 +60,7 @@ def prepare_recording(
     """
     check_target(scene, folder)
     recording = read_frames(folder, settings.layout)
-    return _Recording(recording, scene, settings, threads, progress, say).make()
+    return _Recording(recording, scene, settings, progress, say).make()
 
 
 class _Recording(SceneMaker):
@@ -72,11 +71,10 @@ class _Recording(SceneMaker):
         recording: FrameSet,
         scene: Path,
         settings: RecordingSettings,
-        threads: int,
         progress: Progress,
         say: Say,
     ) -> None:
-        super().__init__(scene, DepthSettings(), settings.pairs, threads, progress, say)
+        super().__init__(scene, DepthSettings(), settings.pairs, 1, progress, say)
         self._recording = recording
         self._settings = settings
 
@@ -85,14 +83,7 @@ class _Recording(SceneMaker):
         for note in self._recording.notes:
             self.say(note)
         frames = {"every": self._settings.every, "frames": self._settings.frames, "inputs": self._inputs()}
-        self.run(
-            [
-                Step("cameras", plain(frames), (self.model,), self._write_model),
-                Step(
-                    "pairs", plain(self._settings.pairs), (self.scene / "pairs.h5",), self._write_pairs, ("cameras",)
-                ),
-            ]
-        )
+        self.run([Step("cameras", plain(frames), (self.model,), self._write_model), self.pair_step("cameras")])
         return self.finish(
             self._recording.layout,
             self._recording.folder,
@@ -152,7 +143,7 @@ class _Recording(SceneMaker):
                 link_folder(target, link)
         return {"cameras": len(self._reconstruction.cameras)}
 
-    def _write_pairs(self) -> dict[str, Any]:
+    def _make_pairs(self) -> dict[str, Any]:
         return self.write_pairs(self._frames, self._reconstruction)
 
 

@@ -17,7 +17,7 @@ from lfnet.data.scenes import depth_path, read_depth_file
 from lfnet.files import held, make_folder
 from lfnet.images import read_grey
 from lfnet.preparation.depth import Agreement, DepthMaps, DepthSettings, measure_agreement
-from lfnet.preparation.manifest import MANIFEST, plain, write_manifest
+from lfnet.preparation.manifest import MANIFEST, plain, says_already, write_manifest
 from lfnet.preparation.pairs import PairSettings, make_pair_table, write_pair_table
 from lfnet.preparation.patch_match import import_patch_match, run_patch_match, uses_patch_match
 from lfnet.preparation.steps import WORK, Progress, Record, Say, Step, remove, run_steps
@@ -157,12 +157,12 @@ class SceneMaker:
         settings: Mapping[str, Any],
         numbers: dict[str, Any],
     ) -> dict[str, Any]:
-        """Write the manifest if it isn't there, and clear away what only the making needed.
+        """Write the manifest unless it says all this already, and clear away what only the making needed.
 
         Returns:
             The numbers.
         """
-        if not (self.scene / MANIFEST).exists():
+        if not says_already(self.scene, licence, settings):
             write_manifest(
                 self.scene,
                 layout,
@@ -180,8 +180,9 @@ class SceneMaker:
         return numbers
 
 
-KEPT = ("steps.json", "colmap.log", "scene_masks")
-"""What stays in the folder of work once a scene is finished: a change of settings then makes anew what it needs."""
+KEPT = ("steps.json", "colmap.log", "models", "scene_masks")
+"""What stays in the folder of work once a scene is finished, since it is small; a change of settings makes anew what else
+it needs."""
 
 
 def own_frames(scene: Path, model: Reconstruction) -> list[Frame]:
