@@ -57,7 +57,8 @@ def run_pycolmap(task: str, log: Path, progress: Progress | None = None, **value
         )
         with process:
             try:
-                assert process.stdin is not None and process.stdout is not None
+                assert process.stdin is not None
+                assert process.stdout is not None
                 process.stdin.write(json.dumps({"task": task, **values}))
                 process.stdin.close()
                 for line in process.stdout:

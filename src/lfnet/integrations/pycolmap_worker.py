@@ -129,7 +129,8 @@ def match_features(task: dict[str, Any], report: Report) -> None:
     modern = hasattr(pycolmap, "FeatureMatchingOptions")
     kind = pycolmap.FeatureMatchingOptions if modern else pycolmap.SiftMatchingOptions
     matching = configured(kind(), use_gpu=False, num_threads=task["threads"])
-    pairing = configured(getattr(pycolmap, f"{prefix}PairingOptions" if modern else f"{prefix}MatchingOptions")(), **values)
+    pairing_kind = getattr(pycolmap, f"{prefix}PairingOptions" if modern else f"{prefix}MatchingOptions")
+    pairing = configured(pairing_kind(), **values)
     verification = pycolmap.TwoViewGeometryOptions()
     with_seed(verification.ransac, task["seed"])
     if modern:
@@ -186,7 +187,8 @@ def map_pictures(task: dict[str, Any], report: Report) -> None:
 def undistort(task: dict[str, Any], report: Report) -> None:
     """Pinhole pictures of at most a given side, with their model, and masks drawn the same way."""
     options = configured(pycolmap.UndistortCameraOptions(), max_image_size=task["size"], blank_pixels=0.0)
-    quality = {"jpeg_quality": 95} if "jpeg_quality" in (pycolmap.undistort_images.__doc__ or "") else {}
+    takes_quality = "jpeg_quality" in (pycolmap.undistort_images.__doc__ or "")
+    quality: dict[str, Any] = {"jpeg_quality": 95} if takes_quality else {}
     output = Path(task["output"])
     with _counted(output / "images", task["total"], report):
         pycolmap.undistort_images(output, task["model"], task["images"], undistort_options=options, **quality)

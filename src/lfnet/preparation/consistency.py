@@ -72,8 +72,11 @@ def sample_smooth(depth: NDArray[np.float32], points: NDArray[np.float64], step:
     nearest = _remap(inverse, maps, cv2.INTER_NEAREST)
     blended = _remap(inverse, maps, cv2.INTER_LINEAR)
     corners = np.ones((2, 2), np.uint8)
-    low = _remap(cv2.erode(inverse, corners, anchor=(0, 0)), [np.floor(axis) for axis in maps], cv2.INTER_NEAREST)
-    high = _remap(cv2.dilate(inverse, corners, anchor=(0, 0)), [np.floor(axis) for axis in maps], cv2.INTER_NEAREST)
+    floors = [np.floor(axis) for axis in maps]
+    # Unknown surroundings: what lies beyond the last row and column is never blended with them.
+    eroded = cv2.erode(inverse, corners, anchor=(0, 0), borderType=cv2.BORDER_CONSTANT, borderValue=(0,))
+    low = _remap(eroded, floors, cv2.INTER_NEAREST)
+    high = _remap(cv2.dilate(inverse, corners, anchor=(0, 0)), floors, cv2.INTER_NEAREST)
     value = np.where((low > 0) & (high <= (1 + step) * low), blended, nearest).astype(np.float64)
     return np.where(value > 0, 1 / np.maximum(value, 1e-9), 0)
 
@@ -90,7 +93,7 @@ def drop_speckles(depth: NDArray[np.float32], size: int, step: float = 0.02) -> 
     low, high = logarithm[known].min(), logarithm[known].max()
     unit = max((high - low) / 30000, np.log1p(step) / 64)
     labels = np.where(known, (logarithm - low) / unit + 1, 0).astype(np.int16)
-    cv2.filterSpeckles(labels, 0, size, np.log1p(step) / unit)
+    cv2.filterSpeckles(labels, 0, size - 1, np.log1p(step) / unit)
     return np.where(labels > 0, depth, 0).astype(np.float32)
 
 
@@ -110,9 +113,9 @@ MAP_ROWS = 1 << 14
 """Points in one row of a map for `cv2.remap`, which takes at most 32767."""
 
 
-def _remap(values: NDArray[np.float32], maps: list[NDArray[np.float32]], interpolation: int) -> NDArray[np.float32]:
+def _remap(values: NDArray, maps: list[NDArray[np.float32]], interpolation: int) -> NDArray[np.float32]:
     count = maps[0].size
     rows = -(-count // MAP_ROWS)
-    folded = [np.resize(axis.ravel(), rows * MAP_ROWS).reshape(rows, MAP_ROWS) for axis in maps]
-    drawn = cv2.remap(values, *folded, interpolation, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
-    return drawn.ravel()[:count]
+    x, y = (np.resize(axis.ravel(), rows * MAP_ROWS).reshape(rows, MAP_ROWS) for axis in maps)
+    drawn = cv2.remap(values, x, y, interpolation, borderMode=cv2.BORDER_CONSTANT, borderValue=(0,))
+    return np.asarray(drawn, np.float32).ravel()[:count]

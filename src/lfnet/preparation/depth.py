@@ -171,7 +171,8 @@ def write_depth(path: Path, depth: NDArray[np.float32]) -> None:
         OSError: it can't be written; what stood there still does.
     """
     with replacing_hdf5(path) as (file, _):
-        file.create_dataset("depth", data=depth.astype(np.float32), compression="gzip", compression_opts=4, shuffle=True)
+        values = depth.astype(np.float32)
+        file.create_dataset("depth", data=values, compression="gzip", compression_opts=4, shuffle=True)
 
 
 def each_of(items: Sequence[Item], function: Callable[[Item], None], threads: int, progress: Counter) -> None:
@@ -222,7 +223,9 @@ class Agreement:
 
 
 def measure_agreement(
-    reconstruction: Reconstruction, read_map: Callable[[int], NDArray[np.float32] | None], progress: Counter | None = None
+    reconstruction: Reconstruction,
+    read_map: Callable[[int], NDArray[np.float32] | None],
+    progress: Counter | None = None,
 ) -> Agreement:
     """Compare the depth of every view with that of the sparse points it observes, at the pixel nearest to each.
 

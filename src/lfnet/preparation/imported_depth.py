@@ -47,8 +47,8 @@ def import_depth(path: Path | None, size: Size, intrinsics: NDArray[np.float64])
         return depth
     if own is None and abs(stored[0] / stored[1] - size[0] / size[1]) > 0.02 * size[0] / size[1]:
         raise PreparationError(
-            f"{path}: {stored[0]}x{stored[1]} beside a picture of {size[0]}x{size[1]}, and no calibration tells how they "
-            "fit; make depth maps of the undistorted pictures, or measure depth anew by --measure-depth"
+            f"{path}: {stored[0]}x{stored[1]} beside a picture of {size[0]}x{size[1]}, and no calibration tells how "
+            "they fit; make depth maps of the undistorted pictures, or measure depth anew by --measure-depth"
         )
     picture_from_depth = resize_matrix(stored, size) if own is None else intrinsics @ np.linalg.inv(own)
     return cv2.warpPerspective(depth, picture_from_depth, size, flags=cv2.INTER_NEAREST).astype(np.float32)

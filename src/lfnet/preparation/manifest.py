@@ -144,6 +144,6 @@ def check_room(scene: Path, wanted: int, advice: str) -> None:
     free = shutil.disk_usage(place).free
     if free < wanted:
         raise PreparationError(
-            f"{scene}: about {wanted / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free; make room, name a folder on "
-            f"another disk, or {advice}"
+            f"{scene}: about {wanted / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free; make room, name a folder "
+            f"on another disk, or {advice}"
         )

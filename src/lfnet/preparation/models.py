@@ -140,7 +140,7 @@ class _Model(SceneMaker):
         }
         steps = [Step("pictures", asked, self.picture_outputs, self._take_pictures)]
         if self._imported:
-            listed = {name: [str(path), path.stat().st_size, path.stat().st_mtime_ns] for name, path in self._imported.items()}
+            listed = {name: [str(path), *_size_and_time(path)] for name, path in self._imported.items()}
             steps.append(Step("depth", {"maps": listed}, (self.depth,), self._take_depth, ("pictures",)))
         else:
             steps += self.depth_steps("pictures")
@@ -168,8 +168,8 @@ class _Model(SceneMaker):
                 size, wanted = image_size(self._pictures / image.name), model.cameras[image.camera_id].size
                 if size != wanted:
                     raise PreparationError(
-                        f"{self._pictures / image.name}: {size[0]}x{size[1]}, but its camera has {wanted[0]}x{wanted[1]}; "
-                        "name the folder of the pictures that the model was made of by --images"
+                        f"{self._pictures / image.name}: {size[0]}x{size[1]}, but its camera has "
+                        f"{wanted[0]}x{wanted[1]}; name the folder of the pictures that it was made of by --images"
                     )
             if not link_folder(self._pictures, self.images):
                 raise PreparationError(f"{self.images}: no symbolic link can be made here; copy the pictures there")
@@ -223,5 +223,11 @@ def find_tables(folder: Path) -> Path:
             find_model(folder / place)
             return folder / place
     raise PreparationError(
-        f"{folder}: no COLMAP model (cameras, images and points3D, each .bin or .txt) in it, nor in {', '.join(MODEL_PLACES[1:])}"
+        f"{folder}: no COLMAP model (cameras, images and points3D, each .bin or .txt) in it, nor in "
+        f"{', '.join(MODEL_PLACES[1:])}"
     )
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns

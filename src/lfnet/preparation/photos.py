@@ -19,7 +19,7 @@ from lfnet.preparation.steps import Progress, Say, Step, describe_tree
 from lfnet.preparation.survey import Survey, photo_names, survey_photos
 
 SIZE = 640
-"""Long side of a scene's pictures and depth maps, px, unless asked otherwise: training cuts crops of 192 px from them."""
+"""Long side of pictures and depth maps unless asked otherwise, px: training cuts crops of 192 px from them."""
 BYTES_PER_FEATURE = 160
 """In the database: 128 of the descriptor, 24 of place and shape, and what surrounds them."""
 BYTES_PER_PIXEL = 16

@@ -1,8 +1,8 @@
 """A plane of its own slant for every pixel: PatchMatch on what a plane sweep found.
 
 A pixel's plane is an inverse depth and its slope over the picture, so inverse depth at (x + dx, y + dy) is
-r + g_x dx + g_y dy: exact for every plane in space. Hypotheses come from the planes of pixels nearby, continued to here,
-and from small changes; the one whose slanted window looks most alike in a neighbour is kept.
+r + g_x dx + g_y dy: exact for every plane in space. Hypotheses come from the planes of pixels nearby, continued to
+here, and from small changes; the one whose slanted window looks most alike in a neighbour is kept.
 
 Source: Bleyer et al., "PatchMatch Stereo" (2011), sections 3.1 to 3.3; planes by inverse depth, since that is affine in
 the picture where disparity is in a rectified pair.
@@ -59,11 +59,10 @@ class _Planes:
         matrix = np.array([[1, 0, dx], [0, 1, dy]], np.float64)
         moved = []
         for values in (self.inverse, self.slope_x, self.slope_y):
-            moved.append(
-                cv2.warpAffine(
-                    values, matrix, values.shape[::-1], flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE
-                )
+            drawn = cv2.warpAffine(
+                values, matrix, values.shape[::-1], flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE
             )
+            moved.append(np.asarray(drawn, np.float32))
         inverse, slope_x, slope_y = moved
         return _Planes(inverse + dx * slope_x + dy * slope_y, slope_x, slope_y)
 
@@ -108,7 +107,7 @@ def refine(
 
 
 FIRST_CHANGE = 0.02
-"""Of the first random change of inverse depth, as a share of the range: about the distance of two planes of the sweep."""
+"""Of the first random change of inverse depth, as a share of the range: about as far as two planes of the sweep."""
 
 
 class _Search:
@@ -144,7 +143,7 @@ def _facing_planes(found: SweepResult) -> _Planes:
 
 def _fitted_planes(found: SweepResult, reach: int) -> _Planes:
     """Planes through what the sweep found around each pixel, by least squares over a window, after a median."""
-    median = cv2.medianBlur(found.inverse_depth, 5)
+    median = np.asarray(cv2.medianBlur(found.inverse_depth, 5), np.float32)
     side = 2 * reach + 1
     offsets = np.arange(-reach, reach + 1, dtype=np.float32)
     ones = np.ones(side, np.float32)
@@ -152,7 +151,7 @@ def _fitted_planes(found: SweepResult, reach: int) -> _Planes:
     slope_x = cv2.sepFilter2D(median, cv2.CV_32F, offsets / norm, ones)
     slope_y = cv2.sepFilter2D(median, cv2.CV_32F, ones, offsets / norm)
     mean = cv2.blur(median, (side, side))
-    return _Planes(mean, slope_x, slope_y)
+    return _Planes(*(np.asarray(values, np.float32) for values in (mean, slope_x, slope_y)))
 
 
 class _Comparison:
@@ -168,9 +167,10 @@ class _Comparison:
         grey = view.grey.astype(np.float32)
         edge = settings.reach
         padded = cv2.copyMakeBorder(grey, edge, edge, edge, edge, cv2.BORDER_REPLICATE)
-        self._samples = [padded[edge + dy : edge + dy + height, edge + dx : edge + dx + width] for dx, dy in self._offsets]
+        self._samples = [padded[edge + dy :, edge + dx :][:height, :width] for dx, dy in self._offsets]
         self._mean = np.mean(self._samples, axis=0, dtype=np.float32)
-        self._variance = np.mean([sample * sample for sample in self._samples], axis=0, dtype=np.float32) - self._mean**2
+        squares = np.mean([sample * sample for sample in self._samples], axis=0, dtype=np.float32)
+        self._variance = squares - self._mean**2
         x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
         self._neighbours = []
         for neighbour in neighbours:
@@ -209,5 +209,5 @@ class _Comparison:
         variance = squares / count - mean * mean
         covariance = products / count - mean * self._mean
         score = covariance / np.sqrt(np.maximum(variance, self._noise) * np.maximum(self._variance, self._noise))
-        score[(variance < self._noise) | (self._variance < self._noise)] = -1
-        return score
+        flat = (variance < self._noise) | (self._variance < self._noise)
+        return np.where(flat, np.float32(-1), score).astype(np.float32, copy=False)

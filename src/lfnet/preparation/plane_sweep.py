@@ -1,8 +1,8 @@
 """Depth of one view from its neighbours: planes of constant depth, compared by normalised correlation.
 
-A plane at inverse depth r takes pixel x of the view to x_n ~ (M + r m [0 0 1]) x in neighbour n, with M = K_n R K^-1 and
-m = K_n t: the formula of `lfnet.geometry.warp` for a constant inverse depth. Each plane draws every neighbour as the
-view would see it; where the plane is right, the two look alike in a small window.
+A plane at inverse depth r takes pixel x of the view to x_n ~ (M + r m [0 0 1]) x in neighbour n, with M = K_n R K^-1
+and m = K_n t: the formula of `lfnet.geometry.warp` for a constant inverse depth. Each plane draws every neighbour as
+the view would see it; where the plane is right, the two look alike in a small window.
 
 Source: Collins, "A space-sweep approach to true multi-image matching" (1996); zero-mean normalised cross-correlation
 and a choice among neighbours as in Goesele et al., "Multi-view stereo for community photo collections" (2007).
@@ -46,7 +46,7 @@ class SweepSettings:
     planes: tuple[int, int] = (48, 256)
     """Least and largest number of planes."""
     best: int = 1
-    """How many of the neighbours that agree most with a plane its score is the mean of; 1 sees round most occlusions."""
+    """Neighbours that agree most with a plane, the mean of which is its score; 1 sees round most occlusions."""
     min_deviation: float = 2.0
     """Least standard deviation of grey values (0-255) in a window that can be compared."""
 
@@ -84,7 +84,7 @@ class _Window:
         self.flat = self._variance < self._noise
 
     def mean(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        return cv2.blur(values, self._size, borderType=cv2.BORDER_REPLICATE)
+        return np.asarray(cv2.blur(values, self._size, borderType=cv2.BORDER_REPLICATE), np.float32)
 
     def correlation(self, other: NDArray[np.float32]) -> NDArray[np.float32]:
         """Zero-mean normalised cross-correlation of the picture with another; -1 where either is flat."""
@@ -92,9 +92,8 @@ class _Window:
         variance = self.mean(other * other) - mean * mean
         covariance = self.mean(self._grey * other) - self._mean * mean
         product = np.maximum(variance, self._noise) * np.maximum(self._variance, self._noise)
-        score = covariance / np.sqrt(product)
-        score[(variance < self._noise) | self.flat] = -1
-        return score
+        flat = (variance < self._noise) | self.flat
+        return np.where(flat, np.float32(-1), covariance / np.sqrt(product)).astype(np.float32, copy=False)
 
 
 def plane_maps(view: PosedPicture, neighbour: PosedPicture) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -165,16 +164,16 @@ def _draw_and_compare(
     homography = rotation_part.copy()
     homography[:, 2] += inverse * translation_part
     drawn = cv2.warpPerspective(grey, homography, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-    return window.correlation(drawn)
+    return window.correlation(np.asarray(drawn, np.float32))
 
 
 def _mean_of_best(scores: list[NDArray[np.float32]], count: int) -> NDArray[np.float32]:
     if len(scores) <= count:
-        return np.mean(scores, axis=0, dtype=np.float32)
+        return np.stack(scores).mean(0).astype(np.float32)
     if count == 1:
         return np.maximum.reduce(scores)
     stacked = np.partition(np.stack(scores), len(scores) - count, axis=0)
-    return stacked[len(scores) - count :].mean(0)
+    return np.asarray(stacked[len(scores) - count :].mean(0), np.float32)
 
 
 class _Best:

@@ -102,7 +102,7 @@ class _Recording(SceneMaker):
     @cached_property
     def _frames(self) -> list[Frame]:
         """Those asked for that have depth."""
-        asked = self._recording.frames[slice(*self._settings.frames)] if self._settings.frames else self._recording.frames
+        asked = self._recording.frames[slice(*(self._settings.frames or (None,)))]
         chosen = [frame for frame in asked[:: self._settings.every] if frame.read_depth is not None]
         if len(chosen) < 2:
             raise PreparationError(

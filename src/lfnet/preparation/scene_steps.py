@@ -131,9 +131,11 @@ class SceneMaker:
         ids = list(model.images)
         observed = [image.point_ids for image in model.images.values()]
         sparse = observed if any(len(each) for each in observed) else None
-        table, report = make_pair_table(
-            frames, ids, self._pair_settings, sparse, lambda step, done, total: self._progress(f"pairs: {step}", done, total)
-        )
+
+        def progress(step: str, done: int, total: int) -> None:
+            self._progress(f"pairs: {step}", done, total)
+
+        table, report = make_pair_table(frames, ids, self._pair_settings, sparse, progress)
         write_pair_table(self.scene / "pairs.h5", table)
         for line in report.lines():
             self.say(line)
@@ -181,8 +183,8 @@ class SceneMaker:
 
 
 KEPT = ("steps.json", "colmap.log", "models", "scene_masks")
-"""What stays in the folder of work once a scene is finished, since it is small; a change of settings makes anew what else
-it needs."""
+"""What stays in the folder of work once a scene is finished, since it is small; a change of settings makes anew what
+else it needs."""
 
 
 def own_frames(scene: Path, model: Reconstruction) -> list[Frame]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,8 +27,8 @@ class SfmSettings:
 
     pairing: Pairing = "auto"
     """Which photos are matched: exhaustive (all with all: the cost grows with the square of their number), sequential
-    (each with the next ones in order of names), spatial (with the nearest by EXIF GPS), vocabulary (with the most alike by
-    a vocabulary tree), auto (exhaustive up to 200 photos, then spatial where all have GPS, else sequential)."""
+    (each with the next ones in order of names), spatial (with the nearest by EXIF GPS), vocabulary (with the most alike
+    by a vocabulary tree), auto (exhaustive up to 200 photos, then spatial where all have GPS, else sequential)."""
     neighbours: int = 30
     """With how many others a photo is matched, unless all are."""
     vocabulary_tree: Path | None = None
@@ -306,7 +306,8 @@ def side_by_side(models: Sequence[Reconstruction]) -> Reconstruction:
     cameras, images, ids, parts = {}, {}, 0, []
     edge = 0.0
     for model in models:
-        centres = np.array([-image.camera_from_world[:3, :3].T @ image.camera_from_world[:3, 3] for image in model.images.values()])
+        poses = [image.camera_from_world for image in model.images.values()]
+        centres = np.array([-pose[:3, :3].T @ pose[:3, 3] for pose in poses])
         places = np.concatenate((centres, model.points.positions))
         extent = float(np.ptp(places[:, 0])) if len(places) else 0.0
         shift = np.array([edge - places[:, 0].min(), 0.0, 0.0]) if parts else np.zeros(3)
@@ -325,13 +326,12 @@ def side_by_side(models: Sequence[Reconstruction]) -> Reconstruction:
             images[image.image_id] = replace(
                 image, camera_id=first_camera + image.camera_id, camera_from_world=pose, point_ids=numbers
             )
-        points = model.points
-        parts.append(
-            Points(ids + 1 + np.arange(len(order)), points.positions[order] + shift, points.colours[order], points.errors[order])
-        )
+        numbers = ids + 1 + np.arange(len(order))
+        places = model.points.positions[order] + shift
+        parts.append(Points(numbers, places, model.points.colours[order], model.points.errors[order]))
         ids += len(order)
-    joined = Points(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("ids", "positions", "colours", "errors")))
-    return Reconstruction(cameras, images, joined)
+    columns = [[getattr(part, field.name) for part in parts] for field in fields(Points)]
+    return Reconstruction(cameras, images, Points(*map(np.concatenate, columns)))
 
 
 def _move_files(source: Path, target: Path) -> None:
@@ -345,9 +345,9 @@ def _move_files(source: Path, target: Path) -> None:
 
 def _nothing_registered(survey: Survey, log: Path) -> str:
     return (
-        f"none of the {len(survey.photos)} photos could be placed: {shortened([p.name for p in survey.photos])}. They must "
-        "overlap by half or more and be taken from different places (not turned on the spot); without a focal length in "
-        f"EXIF give --sfm.focal-length; COLMAP's messages are in {log}"
+        f"none of the {len(survey.photos)} photos could be placed: {shortened([p.name for p in survey.photos])}. They "
+        "must overlap by half or more and be taken from different places (not turned on the spot); without a focal "
+        f"length in EXIF give --sfm.focal-length; COLMAP's messages are in {log}"
     )
 
 

@@ -1,4 +1,4 @@
-"""A scene in the making: steps that are done once, go on where they were stopped, and are done again when settings change.
+"""A scene in the making: steps that are done once, go on where they were stopped, and are done again on other settings.
 
 What each step was asked is kept in `work/steps.json` as a key: its settings, its inputs, and the keys of the steps it
 needs. A step is fresh where its key is the one recorded as done and its outputs are there. Files of a step are written

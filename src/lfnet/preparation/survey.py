@@ -215,8 +215,8 @@ def camera_groups(survey: Survey, cameras: str) -> list[dict[str, Any]]:
 
     Args:
         survey: the photos.
-        cameras: "auto" (one for all with the same camera, focal length and size in their EXIF; one a photo where that is
-            missing), "single", "per-folder" or "per-picture".
+        cameras: "auto" (one for all with the same camera, focal length and size in their EXIF; one a photo where that
+            is missing), "single", "per-folder" or "per-picture".
     """
     grouped: dict[str, list[str]] = {}
     alone: list[str] = []
