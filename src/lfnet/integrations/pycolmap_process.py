@@ -59,8 +59,8 @@ def run_pycolmap(task: str, log: Path, progress: Progress | None = None, **value
             try:
                 assert process.stdin is not None
                 assert process.stdout is not None
-                process.stdin.write(json.dumps({"task": task, **values}))
-                process.stdin.close()
+                process.stdin.write(json.dumps({"task": task, **values}) + "\n")
+                process.stdin.flush()  # And left open: the process ends when this end is closed, as by our own end.
                 for line in process.stdout:
                     news = json.loads(line)
                     if progress is not None and "progress" in news:

@@ -142,7 +142,9 @@ def match_features(task: dict[str, Any], report: Report) -> None:
             task["database"], verification_options=verification, device=pycolmap.Device.cpu, **options
         )
     with _database(task["database"]) as database:
-        report(matched=database.num_matched_image_pairs(), verified=database.num_verified_image_pairs())
+        counts = {name: getattr(database, f"num_{name}_image_pairs") for name in ("matched", "verified")}
+        # Properties in 3.12, methods later.
+        report(**{name: count() if callable(count) else count for name, count in counts.items()})
 
 
 def map_pictures(task: dict[str, Any], report: Report) -> None:
@@ -307,11 +309,22 @@ TASKS = {
 """What the process can be asked for, by name."""
 
 
+def _end_with_caller() -> None:
+    """End this process when its caller ends: the same command, run again, must not meet it at the same database.
+
+    The caller keeps its end of stdin open for as long as it waits; reading the descriptor itself holds no lock that
+    Python's own end would wait for.
+    """
+    os.read(0, 1)
+    os._exit(1)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do the task on stdin. News goes to the stdout this process was given; what COLMAP prints goes to stderr."""
+    """Do the task in stdin's first line. News goes to the stdout that this process was given, COLMAP's prints to stderr."""
     news = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    task = json.load(sys.stdin)
+    task = json.loads(sys.stdin.readline())
+    Thread(target=_end_with_caller, daemon=True).start()
 
     def report(**values: Any) -> None:
         news.write(json.dumps(values) + "\n")

@@ -368,7 +368,7 @@ def _problems(report: SceneReport, own_depth: bool) -> list[str]:
     known = warp.matches / warp.agreement if warp.agreement else sum(pair.error.known for pair in report.pairs)
     if known >= FEWEST_MATCHES and warp.agreement < LEAST_AGREEMENT:
         problems.append(
-            f"at {1 - warp.agreement:.0%} of the matches the depths of both pictures disagree: check the unit of depth, "
+            f"at {1 - warp.agreement:.0%} of the matches the depths of both pictures disagree: check the unit of depth "
             "and the direction of the poses"
         )
     return problems

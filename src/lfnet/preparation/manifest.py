@@ -15,9 +15,11 @@ from typing import Any
 
 from lfnet.data.scenes import FORMAT, VERSION
 from lfnet.files import write_bytes
-from lfnet.preparation.steps import PreparationError, Record
+from lfnet.preparation.steps import RECORD, WORK, PreparationError, Record
 
 MANIFEST = "manifest.json"
+LOG = "colmap.log"
+"""In the folder of work: what COLMAP says."""
 TOOLS = ("lfnet", "numpy", "opencv-python-headless", "opencv-python", "torch", "h5py", "pycolmap", "pycolmap-cuda12")
 """Packages whose versions are noted, where they are installed."""
 
@@ -123,8 +125,25 @@ def check_target(scene: Path, source: Path) -> None:
     inside = scene.resolve()
     if inside == source.resolve() or source.resolve() in inside.parents:
         raise PreparationError(f"{scene}: lies in what it is made of ({source}); name a folder outside of it")
-    if scene.is_dir() and any(scene.iterdir()) and not (scene / MANIFEST).exists() and not (scene / "work").is_dir():
+    if scene.is_dir() and any(scene.iterdir()) and not _is_begun(scene):
         raise PreparationError(f"{scene}: holds other things than a scene; name a new or empty folder")
+
+
+def _is_begun(scene: Path) -> bool:
+    """Whether a folder is a scene in the making: its record is there, or nothing yet but the folder for it."""
+    work = scene / WORK
+    if not work.is_dir() or (work / RECORD).exists():
+        return work.is_dir()
+    return all(path.name.startswith(".") or path.name == LOG for path in work.iterdir())
+
+
+def missing_files(scene: Path) -> list[Path]:
+    """Files that the manifest of a scene lists and that are gone; none where there is no manifest yet."""
+    try:
+        listed = json.loads((scene / MANIFEST).read_text(encoding="utf-8"))["checksums"]
+    except (FileNotFoundError, ValueError, KeyError):
+        return []
+    return [scene / name for name in listed if not (scene / name).exists()]
 
 
 def check_room(scene: Path, wanted: int, advice: str) -> None:

@@ -120,8 +120,7 @@ class _Model(SceneMaker):
         small = all(max(camera.size) <= self._settings.size for camera in cameras)
         return all(camera.is_pinhole for camera in cameras) and (small or bool(self._imported))
 
-    def make(self) -> dict[str, Any]:
-        """Do what isn't done yet, and say what came out."""
+    def _make(self) -> dict[str, Any]:
         if self._imported and not self._by_reference:
             raise PreparationError(
                 f"{self._source_model}: has depth maps, but its cameras distort, so they can't belong to its pictures; "

@@ -107,8 +107,7 @@ class _Photos(SceneMaker):
         self._staged_masks = self.work / "masks" if masked else None
         self._sfm = StructureFromMotion(self.work, self._staged, self._staged_masks, settings.sfm, threads)
 
-    def make(self) -> dict[str, Any]:
-        """Do what isn't done yet, and say what came out."""
+    def _make(self) -> dict[str, Any]:
         self.run(self._steps())
         return self.finish(
             "photos",

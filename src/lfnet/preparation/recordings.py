@@ -78,8 +78,7 @@ class _Recording(SceneMaker):
         self._recording = recording
         self._settings = settings
 
-    def make(self) -> dict[str, Any]:
-        """Do what isn't done yet, and say what came out."""
+    def _make(self) -> dict[str, Any]:
         for note in self._recording.notes:
             self.say(note)
         frames = {"every": self._settings.every, "frames": self._settings.frames, "inputs": self._inputs()}

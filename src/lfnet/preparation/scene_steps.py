@@ -17,7 +17,7 @@ from lfnet.data.scenes import depth_path, read_depth_file
 from lfnet.files import held, make_folder
 from lfnet.images import read_grey
 from lfnet.preparation.depth import Agreement, DepthMaps, DepthSettings, measure_agreement
-from lfnet.preparation.manifest import MANIFEST, plain, says_already, write_manifest
+from lfnet.preparation.manifest import MANIFEST, missing_files, plain, says_already, write_manifest
 from lfnet.preparation.pairs import PairSettings, make_pair_table, write_pair_table
 from lfnet.preparation.patch_match import import_patch_match, run_patch_match, uses_patch_match
 from lfnet.preparation.steps import WORK, Progress, Record, Say, Step, remove, run_steps
@@ -43,8 +43,8 @@ class SceneMaker:
         self.depth = scene / "depth"
         self.masks = self.work / "scene_masks"
         self.say = say
+        self.record: Record
         make_folder(self.work)
-        self.record = Record(scene)
         self._depth_settings = depth
         self._pair_settings = pairs
         self._threads = threads
@@ -59,10 +59,27 @@ class SceneMaker:
         """Progress of one step."""
         return partial(self._progress, step)
 
-    def run(self, steps: Sequence[Step]) -> None:
-        """Do the steps that aren't done, while no other process works on the scene."""
+    def make(self) -> dict[str, Any]:
+        """Do what isn't done yet, while no other process works on the scene, and say what came out.
+
+        Returns:
+            The numbers of the manifest.
+        """
         with held(self.scene / MANIFEST):
-            run_steps(self.scene, steps, self.record, self.say, lambda: remove(self.scene / MANIFEST))
+            self.record = Record(self.scene)
+            remove_leftovers(self.scene)
+            return self._make()
+
+    def _make(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def run(self, steps: Sequence[Step]) -> None:
+        """Do the steps that aren't done."""
+        manifest = self.scene / MANIFEST
+        missing = missing_files(self.scene)
+        done = run_steps(self.scene, steps, self.record, self.say, lambda: remove(manifest), missing)
+        if not done and manifest.exists():
+            self.say(f"{self.scene} is finished already, with these settings; nothing is done again")
 
     def depth_steps(self, *needs: str) -> list[Step]:
         """COLMAP's PatchMatch where it can be used, else a plane sweep and what is confirmed of it."""
@@ -203,6 +220,12 @@ def own_frames(scene: Path, model: Reconstruction) -> list[Frame]:
             )
         )
     return frames
+
+
+def remove_leftovers(scene: Path) -> None:
+    """Delete what processes that were killed were writing: files that had no name of their own yet."""
+    for path in scene.rglob(".*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def replace_folder(source: Path, target: Path) -> None:

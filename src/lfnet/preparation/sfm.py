@@ -135,6 +135,7 @@ class StructureFromMotion:
         """
         names = [photo.staged for photo in survey.photos]
         if not self.features.exists():
+            _forget_journals(self.features)
             with replacing(self.features) as temporary:
                 run_pycolmap(
                     "register_pictures",
@@ -192,6 +193,7 @@ class StructureFromMotion:
         """
         pairing = choose_pairing(self.settings, survey)
         if not self.matches.exists():
+            _forget_journals(self.matches)
             with replacing(self.matches) as temporary:
                 shutil.copyfile(self.features, temporary)
         tree = self.settings.vocabulary_tree
@@ -332,6 +334,12 @@ def side_by_side(models: Sequence[Reconstruction]) -> Reconstruction:
         ids += len(order)
     columns = [[getattr(part, field.name) for part in parts] for field in fields(Points)]
     return Reconstruction(cameras, images, Points(*map(np.concatenate, columns)))
+
+
+def _forget_journals(database: Path) -> None:
+    """Delete what SQLite keeps beside a database in use: left by one that is gone, it would be laid over a new one."""
+    for ending in ("-wal", "-shm", "-journal"):
+        database.with_name(database.name + ending).unlink(missing_ok=True)
 
 
 def _move_files(source: Path, target: Path) -> None:

@@ -120,7 +120,14 @@ class Record:
         write_bytes(self._path, (json.dumps(self._steps, indent=1) + "\n").encode())
 
 
-def run_steps(scene: Path, steps: Sequence[Step], record: Record, say: Say, stale: Callable[[], None]) -> bool:
+def run_steps(
+    scene: Path,
+    steps: Sequence[Step],
+    record: Record,
+    say: Say,
+    stale: Callable[[], None],
+    missing: Sequence[Path] = (),
+) -> bool:
     """Do the steps that are not fresh, and those that they need the outputs of.
 
     Args:
@@ -129,6 +136,7 @@ def run_steps(scene: Path, steps: Sequence[Step], record: Record, say: Say, stal
         record: of this scene.
         say: told what is done again, and why.
         stale: called before anything is changed, to take back the claim that the scene is finished.
+        missing: files known to be gone from folders that steps made; these steps go on.
 
     Returns:
         Whether anything was done.
@@ -137,7 +145,7 @@ def run_steps(scene: Path, steps: Sequence[Step], record: Record, say: Say, stal
         Whatever a step raises; what it finished is kept.
     """
     keys = _keys(steps)
-    due = _due(steps, keys, record, scene / WORK)
+    due = _due(steps, keys, record, scene / WORK, missing)
     if due:
         stale()
     for step in steps:
@@ -164,12 +172,15 @@ def _keys(steps: Sequence[Step]) -> dict[str, str]:
     return keys
 
 
-def _due(steps: Sequence[Step], keys: Mapping[str, str], record: Record, work: Path) -> set[str]:
+def _due(
+    steps: Sequence[Step], keys: Mapping[str, str], record: Record, work: Path, missing: Sequence[Path]
+) -> set[str]:
     """Steps not done with this key, or whose outputs are missing though a due step, or the scene, wants them."""
     due: set[str] = set()
     wanted: set[str] = {steps[-1].name}
     for step in reversed(steps):
         there = all(path.exists() for path in step.outputs)
+        there &= not any(path.is_relative_to(output) for path in missing for output in step.outputs)
         done = record.is_done(step.name, keys[step.name])
         inside_work = all(path.is_relative_to(work) for path in step.outputs)
         if not done or (not there and (step.name in wanted or not inside_work)):
