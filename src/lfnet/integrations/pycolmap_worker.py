@@ -155,7 +155,8 @@ def map_pictures(task: dict[str, Any], report: Report) -> None:
         min_model_size=task["min_pictures"],
         ba_use_gpu=False,
     )
-    configured(options.mapper, **task["start"])
+    for part, values in task["demands"].items():
+        configured(getattr(options, part), **values)
     with_seed(options, task["seed"])
     registered = 0
 
@@ -320,7 +321,7 @@ def _end_with_caller() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do the task in stdin's first line. News goes to the stdout that this process was given, COLMAP's prints to stderr."""
+    """Do the task in stdin's first line. News goes to the stdout this process was given, COLMAP's prints to stderr."""
     news = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     task = json.loads(sys.stdin.readline())

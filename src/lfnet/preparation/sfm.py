@@ -13,7 +13,7 @@ import numpy as np
 from lfnet.data.reconstructions import Points, Reconstruction, read_reconstruction
 from lfnet.files import replacing
 from lfnet.integrations.pycolmap_process import PycolmapError, run_pycolmap
-from lfnet.preparation.steps import PreparationError, remove
+from lfnet.preparation.steps import LOG, PreparationError, remove
 from lfnet.preparation.survey import Survey, camera_groups
 
 Pairing = Literal["auto", "exhaustive", "sequential", "spatial", "vocabulary"]
@@ -34,7 +34,9 @@ class SfmSettings:
     vocabulary_tree: Path | None = None
     """File of a vocabulary tree of COLMAP's; nothing is downloaded. Sequential pairing closes loops with it."""
     cameras: Literal["auto", "single", "per-folder", "per-picture"] = "auto"
-    """Photos that share a camera: auto goes by camera, focal length and size in their EXIF."""
+    """Photos that share a camera: auto goes by camera, focal length and size in their EXIF, and
+    by folder and size where that is missing; single: one for all of a size. Collections of many people's photos without
+    EXIF want per-picture."""
     camera_model: Literal["SIMPLE_RADIAL", "RADIAL", "OPENCV", "PINHOLE", "SIMPLE_PINHOLE"] = "SIMPLE_RADIAL"
     """COLMAP's camera model."""
     focal_length: float | None = None
@@ -66,13 +68,16 @@ EXHAUSTIVE_UP_TO = 200
 """Photos that `auto` matches all with all: 20,000 pairs, about an hour of two cores at 8,000 features."""
 BLOCK = 10
 """Photos in a block of exhaustive matching: what is done is kept block by block."""
-STARTS = (
-    {"init_min_tri_angle": 16.0, "init_max_forward_motion": 0.95},
-    {"init_min_tri_angle": 6.0, "init_max_forward_motion": 0.95},
-    {"init_min_tri_angle": 2.0, "init_max_forward_motion": 1.0},
+STARTS: tuple[dict[str, dict[str, float | bool]], ...] = (
+    {},
+    {"mapper": {"init_min_tri_angle": 6.0}},
+    {
+        "mapper": {"init_min_tri_angle": 2.0, "init_max_forward_motion": 1.0, "filter_min_tri_angle": 1.0},
+        "triangulation": {"ignore_two_view_tracks": False, "min_angle": 1.0},
+    },
 )
-"""What the first pair of a model must have, tried in turn until enough register: COLMAP's own values; then those under
-which a walk along a street, where the camera moves forward, finds a start."""
+"""Demands on a model, tried in turn until enough register: COLMAP's own; a nearer first pair; and those under which a
+walk along a street, where the camera moves forward and each thing is seen twice, finds a start and enough points."""
 ENOUGH = 0.8
 """Share of the photos that, once registered, makes further starts needless."""
 
@@ -122,7 +127,7 @@ class StructureFromMotion:
         self.matches = work / "matches.db"
         self.models = work / "models"
         self.undistorted = work / "undistorted"
-        self.log = work / "colmap.log"
+        self.log = work / LOG
 
     def find_features(self, survey: Survey, progress: Counter) -> dict[str, Any]:
         """SIFT of every photo; those found before a stop are kept.
@@ -231,10 +236,10 @@ class StructureFromMotion:
         best: tuple[int, int, list[dict[str, Any]]] = (0, 0, [])
         attempts = self.models.with_name(f"{self.models.name}.part")
         remove(attempts)
-        for number, start in enumerate(STARTS):
+        for number, demands in enumerate(STARTS):
             output = attempts / str(number)
             output.mkdir(parents=True)
-            models = self._map_once(output, start, total, progress)
+            models = self._map_once(output, demands, total, progress)
             models.sort(key=lambda model: (-len(model["names"]), model["model"]))
             registered = len({name for model in models[: self.settings.models] for name in model["names"]})
             if registered > best[0]:
@@ -253,10 +258,12 @@ class StructureFromMotion:
             "kept": kept,
             "dropped": [model["names"] for model in dropped],
             "unregistered": [photo.staged for photo in survey.photos if photo.staged not in seen],
-            "start": STARTS[number],
+            "demands": STARTS[number],
         }
 
-    def _map_once(self, output: Path, start: dict[str, float], total: int, progress: Counter) -> list[dict[str, Any]]:
+    def _map_once(
+        self, output: Path, demands: dict[str, Any], total: int, progress: Counter
+    ) -> list[dict[str, Any]]:
         try:
             found = run_pycolmap(
                 "map_pictures",
@@ -267,7 +274,7 @@ class StructureFromMotion:
                 output=str(output),
                 threads=self.threads,
                 min_pictures=self.settings.min_model,
-                start=start,
+                demands=demands,
                 seed=self.settings.seed,
                 total=total,
             )

@@ -215,17 +215,16 @@ def camera_groups(survey: Survey, cameras: str) -> list[dict[str, Any]]:
 
     Args:
         survey: the photos.
-        cameras: "auto" (one for all with the same camera, focal length and size in their EXIF; one a photo where that
-            is missing), "single", "per-folder" or "per-picture".
+        cameras: "auto" (one for all with the same camera, focal length and size in their EXIF; where that is missing,
+            one for all of a folder and size: with a camera of its own, each photo's focal length would be free to make
+            up for wrong geometry), "single" (one a size), "per-folder" (one a folder and size) or "per-picture".
     """
+    if cameras == "per-picture":
+        return [{"names": [photo.staged for photo in survey.photos], "cameras": "per-picture"}]
     grouped: dict[str, list[str]] = {}
-    alone: list[str] = []
     for photo in survey.photos:
-        if cameras == "per-picture" or (cameras == "auto" and not photo.camera):
-            alone.append(photo.staged)
-            continue
         size = "x".join(map(str, photo.size))
-        key = {"auto": photo.camera, "single": size, "per-folder": f"{os.path.dirname(photo.name)}|{size}"}[cameras]
+        place = f"{os.path.dirname(photo.name)}|{size}"
+        key = {"auto": photo.camera or place, "single": size, "per-folder": place}[cameras]
         grouped.setdefault(key, []).append(photo.staged)
-    groups = [{"names": names, "cameras": "single"} for names in grouped.values()]
-    return groups + ([{"names": alone, "cameras": "per-picture"}] if alone else [])
+    return [{"names": names, "cameras": "single"} for names in grouped.values()]
