@@ -15,11 +15,9 @@ from typing import Any
 
 from lfnet.data.scenes import FORMAT, VERSION
 from lfnet.files import write_bytes
-from lfnet.preparation.steps import RECORD, WORK, PreparationError, Record
+from lfnet.preparation.steps import LOG, RECORD, WORK, PreparationError, Record
 
 MANIFEST = "manifest.json"
-LOG = "colmap.log"
-"""In the folder of work: what COLMAP says."""
 TOOLS = ("lfnet", "numpy", "opencv-python-headless", "opencv-python", "torch", "h5py", "pycolmap", "pycolmap-cuda12")
 """Packages whose versions are noted, where they are installed."""
 

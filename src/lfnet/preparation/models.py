@@ -19,7 +19,7 @@ from lfnet.preparation.photos import BYTES_PER_PIXEL, SIZE
 from lfnet.preparation.recordings import link_folder
 from lfnet.preparation.scene_steps import SceneMaker, replace_folder
 from lfnet.preparation.sfm import shortened
-from lfnet.preparation.steps import PreparationError, Progress, Say, Step, describe_tree, remove
+from lfnet.preparation.steps import LOG, PreparationError, Progress, Say, Step, describe_tree, remove
 
 MODEL_PLACES = (".", "sparse", "sparse/0", "model")
 """Where the tables of a model are looked for in the folder given."""
@@ -179,7 +179,7 @@ class _Model(SceneMaker):
         output.mkdir(parents=True)
         run_pycolmap(
             "undistort",
-            self.work / "colmap.log",
+            self.work / LOG,
             self.counter("pictures"),
             model=str(self._source_model),
             images=str(self._pictures),

@@ -14,7 +14,7 @@ from lfnet.images import read_grey
 from lfnet.integrations.pycolmap_process import has_pycolmap, run_pycolmap
 from lfnet.preparation.depth import DepthSettings, write_depth
 from lfnet.preparation.imported_depth import import_depth
-from lfnet.preparation.steps import PreparationError, remove
+from lfnet.preparation.steps import LOG, PreparationError, remove
 
 Counter = Callable[[int, int], None]
 """Called with how many are done, and how many there are."""
@@ -30,7 +30,7 @@ def uses_patch_match(settings: DepthSettings, work: Path) -> bool:
     """
     if settings.method == "sweep":
         return False
-    log = work / "colmap.log"
+    log = work / LOG
     has_cuda = has_pycolmap() and bool(run_pycolmap("versions", log)["has_cuda"])
     if settings.method == "patch-match" and not has_cuda:
         raise PreparationError(
@@ -65,7 +65,7 @@ def run_patch_match(workspace: Path, model: Path, images: Path, work: Path, prog
     write_bytes(workspace / "stereo" / "patch-match.cfg", pairs.encode())
     size = max(max(camera.size) for camera in reconstruction.cameras.values())
     run_pycolmap(
-        "patch_match", work / "colmap.log", progress, workspace=str(workspace), size=size, total=len(names)
+        "patch_match", work / LOG, progress, workspace=str(workspace), size=size, total=len(names)
     )
     return size
 

@@ -20,7 +20,7 @@ from lfnet.preparation.depth import Agreement, DepthMaps, DepthSettings, measure
 from lfnet.preparation.manifest import MANIFEST, missing_files, plain, says_already, write_manifest
 from lfnet.preparation.pairs import PairSettings, make_pair_table, write_pair_table
 from lfnet.preparation.patch_match import import_patch_match, run_patch_match, uses_patch_match
-from lfnet.preparation.steps import WORK, Progress, Record, Say, Step, remove, run_steps
+from lfnet.preparation.steps import LOG, RECORD, WORK, Progress, Record, Say, Step, remove, run_steps
 
 
 class SceneMaker:
@@ -199,7 +199,7 @@ class SceneMaker:
         return numbers
 
 
-KEPT = ("steps.json", "colmap.log", "models", "scene_masks")
+KEPT = (RECORD, LOG, "models", "scene_masks")
 """What stays in the folder of work once a scene is finished, since it is small; a change of settings makes anew what
 else it needs."""
 

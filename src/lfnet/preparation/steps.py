@@ -21,6 +21,9 @@ from lfnet.files import write_bytes
 WORK = "work"
 """Folder of a scene for what only its making needs."""
 RECORD = "steps.json"
+"""In it: what was done."""
+LOG = "colmap.log"
+"""In it: what COLMAP says."""
 
 
 class PreparationError(ValueError):
