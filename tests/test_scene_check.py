@@ -270,9 +270,7 @@ def test_no_pair_to_check_is_refused(scene: Path) -> None:
 # --- pictures ---
 
 
-def test_the_command_checks_and_draws(
-    copied: Path, run_lfnet: Callable[..., subprocess.CompletedProcess[str]]
-) -> None:
+def test_the_command_checks_and_draws(copied: Path, run_lfnet: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     done = run_lfnet("prepare", "check", copied, "--threads", 1)
     assert done.returncode == 0, done.stderr
     assert "\nsound\n" in done.stdout

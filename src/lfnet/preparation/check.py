@@ -171,9 +171,9 @@ class SceneReport:
         if self.nearest_cameras is None:
             return []
         usual = f" ({self.nearest_cameras_relative:.2f} usual distances)" if self.nearest_cameras_relative else ""
-        across = "" if self.largest_overlap_across is None else (
-            f"; the largest overlap across it is {self.largest_overlap_across:.0%}, and no pair crosses it"
-        )
+        across = ""
+        if self.largest_overlap_across is not None:
+            across = f"; the largest overlap across it is {self.largest_overlap_across:.0%}, and no pair crosses it"
         return [f"split: its nearest cameras are {self.nearest_cameras:.3g} units apart{usual}{across}"]
 
 
