@@ -217,8 +217,9 @@ class StructureFromMotion:
         )
         if not found["verified"]:
             raise PreparationError(
-                f"no two of the {len(survey.photos)} photos match: they must overlap, by half or more of the picture "
-                "from one to the next, and show something with texture"
+                f"no two of the {len(survey.photos)} photos match "
+                f"({shortened([photo.name for photo in survey.photos])}): they must overlap, by half or more of the "
+                "picture from one to the next, and show something with texture"
             )
         return {"pairing": pairing, "matched": found["matched"], "verified": found["verified"]}
 
