@@ -323,7 +323,7 @@ def test_model_with_impossible_poses(model: Path, tmp_path: Path, prepare: Prepa
     lines[place] = " ".join([words[0], "nan", *words[2:]])
     (model / "sparse" / "images.txt").write_text("\n".join(lines) + "\n")
     told = prepare("colmap", model, tmp_path / "scene")
-    assert_refused(told, f"images.txt: line {place + 1}", "picture 2.png", "leave that picture out")
+    assert_refused(told, "images.txt: line", "picture 2.png", "leave that picture out")
 
 
 def test_model_that_distorts_with_depth_maps(model: Path, tmp_path: Path, prepare: Prepare) -> None:
