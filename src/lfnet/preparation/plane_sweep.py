@@ -49,6 +49,10 @@ class SweepSettings:
     """Neighbours that agree most with a plane, the mean of which is its score; 1 sees round most occlusions."""
     min_deviation: float = 2.0
     """Least standard deviation of grey values (0-255) in a window that can be compared."""
+    step_cost: float = 0.05
+    """Cost of one plane's difference between pixels beside each other; a correlation of -1 costs 1, of 1 nothing."""
+    leap_cost: float = 0.3
+    """Cost of any larger difference, where the picture has no edge. Both 0: each pixel by itself."""
 
     def __post_init__(self) -> None:
         if self.window < 3 or self.window % 2 == 0:
@@ -146,11 +150,83 @@ def sweep(
     planes = plane_depths(view, neighbours, near, far, settings)
     window = _Window(view.grey.astype(np.float32), settings)
     drawn = [(neighbour.grey.astype(np.float32), *plane_maps(view, neighbour)) for neighbour in neighbours]
-    best = _Best(window.flat.shape)
-    for inverse in planes:
+    costs = np.empty((len(planes), *window.flat.shape), np.uint8)
+    for place, inverse in enumerate(planes):
         scores = [_draw_and_compare(window, inverse, view.size, *each) for each in drawn]
-        best.add(_mean_of_best(scores, settings.best))
-    return best.result(planes, window.flat)
+        costs[place] = (1 - _mean_of_best(scores, settings.best)) * (COST_UNITS / 2)
+    return _choose(costs, aggregate(costs, view.grey, settings), planes, window.flat)
+
+
+COST_UNITS = 250
+"""Of a correlation of -1; 1 costs nothing."""
+
+
+def aggregate(costs: NDArray[np.uint8], grey: NDArray[np.uint8], settings: SweepSettings) -> NDArray[np.uint16]:
+    """Costs of planes, smoothed along rows and columns both ways: semi-global matching.
+
+    Args:
+        costs: (P, H, W) of each plane at each pixel.
+        grey: (H, W); across its edges, leaps are cheaper.
+
+    Returns:
+        (P, H, W), the sum over the four directions.
+
+    Source: Hirschmüller, "Stereo processing by semiglobal matching and mutual information" (2008), equations 13 and 14.
+    """
+    by_row = _aggregate_both_ways(np.ascontiguousarray(costs.transpose(1, 0, 2)), grey, settings)
+    total = by_row.transpose(1, 0, 2)
+    by_column = _aggregate_both_ways(np.ascontiguousarray(costs.transpose(2, 0, 1)), grey.T, settings)
+    return total + by_column.transpose(1, 2, 0)
+
+
+def _aggregate_both_ways(
+    costs: NDArray[np.uint8], grey: NDArray[np.uint8], settings: SweepSettings
+) -> NDArray[np.uint16]:
+    """Smoothed along the first axis of costs (N, P, M), forwards and backwards; grey is (N, M)."""
+    step = np.int16(settings.step_cost * COST_UNITS)
+    change = np.abs(np.diff(grey.astype(np.float32), axis=0))
+    leaps = np.maximum(settings.leap_cost * COST_UNITS / (1 + change / LEAP_CONTRAST), step + 1).astype(np.int16)
+    total = np.zeros(costs.shape, np.uint16)
+    count = len(costs)
+    for order in (range(count), range(count - 1, -1, -1)):
+        path: NDArray[np.int16] | None = None
+        before = -1
+        for place in order:
+            own = costs[place].astype(np.int16)
+            if path is not None:
+                least = path.min(0)
+                reached = np.minimum(path, least + leaps[min(place, before)])
+                reached[1:] = np.minimum(reached[1:], path[:-1] + step)
+                reached[:-1] = np.minimum(reached[:-1], path[1:] + step)
+                own += reached - least
+            total[place] += own.astype(np.uint16)
+            path, before = own, place
+    return total
+
+
+LEAP_CONTRAST = 10.0
+"""Difference of grey values between two pixels at which a leap of depth costs half."""
+
+
+def _choose(
+    costs: NDArray[np.uint8], smoothed: NDArray[np.uint16], planes: NDArray[np.float64], unknown: NDArray[np.bool_]
+) -> SweepResult:
+    """The cheapest plane of each pixel, refined by a parabola through its cost and those of the planes beside it; not
+    known where that is the first or the last."""
+    best = smoothed.argmin(0)[None]
+    inner = (best > 0) & (best < len(planes) - 1)
+    middle = np.clip(best, 1, max(len(planes) - 2, 1))
+    before, at, after = (
+        np.take_along_axis(smoothed, np.clip(middle + offset, 0, len(planes) - 1), 0)[0].astype(np.float32)
+        for offset in (-1, 0, 1)
+    )
+    bend = before + after - 2 * at
+    offset = np.where(bend > 0, 0.5 * (before - after) / np.maximum(bend, 1), 0)
+    step = (planes[-1] - planes[0]) / max(len(planes) - 1, 1)
+    inverse = planes[best[0]] + np.clip(offset, -0.5, 0.5) * step
+    score = 1 - np.take_along_axis(costs, best, 0)[0].astype(np.float32) / (COST_UNITS / 2)
+    inverse = np.where(inner[0] & ~unknown, inverse, 0).astype(np.float32)
+    return SweepResult(inverse, np.where(unknown, -1, score).astype(np.float32))
 
 
 def _draw_and_compare(
@@ -174,37 +250,3 @@ def _mean_of_best(scores: list[NDArray[np.float32]], count: int) -> NDArray[np.f
         return np.maximum.reduce(scores)
     stacked = np.partition(np.stack(scores), len(scores) - count, axis=0)
     return np.asarray(stacked[len(scores) - count :].mean(0), np.float32)
-
-
-class _Best:
-    """The best plane so far of every pixel, with the scores of the planes before and after it."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self._count = 0
-        self._last = np.full(shape, -1, np.float32)
-        self._score = np.full(shape, -2, np.float32)
-        self._before = np.full(shape, -1, np.float32)
-        self._after = np.full(shape, -1, np.float32)
-        self._plane = np.zeros(shape, np.int32)
-
-    def add(self, score: NDArray[np.float32]) -> None:
-        """The next plane's scores."""
-        follows = self._plane == self._count - 1
-        self._after[follows] = score[follows]
-        better = score > self._score
-        self._before[better] = self._last[better]
-        self._score[better] = score[better]
-        self._after[better] = -1
-        self._plane[better] = self._count
-        self._last = score
-        self._count += 1
-
-    def result(self, planes: NDArray[np.float64], unknown: NDArray[np.bool_]) -> SweepResult:
-        """Inverse depth between the planes, where the best is not the first or the last."""
-        inner = (self._plane > 0) & (self._plane < self._count - 1)
-        bend = self._before + self._after - 2 * self._score
-        offset = np.where(bend < -1e-6, 0.5 * (self._before - self._after) / np.minimum(bend, -1e-6), 0)
-        step = (planes[-1] - planes[0]) / max(len(planes) - 1, 1)
-        inverse = planes[self._plane] + np.clip(offset, -0.5, 0.5) * step
-        inverse = np.where(inner & ~unknown, inverse, 0).astype(np.float32)
-        return SweepResult(inverse, np.where(unknown, -1, self._score).astype(np.float32))
