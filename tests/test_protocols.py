@@ -211,3 +211,14 @@ def test_a_place_found_twice_counts_once() -> None:
     assert strongest_apart(features, 2.0).tolist() == [1, 3]
     assert strongest_apart(features, 1.2).tolist() == [1, 2, 3]
     assert strongest_apart(features, 0.0).tolist() == [0, 1, 2, 3]
+
+
+def test_weights_of_one_name_are_told_apart_by_their_folders(tiny_weights: Path, tmp_path: Path) -> None:
+    paths = [tmp_path / run / "best.safetensors" for run in ("tuned", "scratch")]
+    for path in paths:
+        path.parent.mkdir()
+        path.write_bytes(tiny_weights.read_bytes())
+    made = make_extractors(["orb", *map(str, paths)])
+    assert [extractor.name for extractor in made] == ["orb", "tuned/best", "scratch/best"]
+    with pytest.raises(ValueError, match="got twice: tuned/best"):
+        make_extractors([str(paths[0]), str(paths[0])])

@@ -156,7 +156,8 @@ def make_extractors(names: Sequence[str], device: str = "cpu") -> list[Extractor
     """Extractors by name: `sift`, `rootsift`, `orb`, packaged weights, or a path to weights.
 
     Args:
-        names: what to make; no two may end up with one name.
+        names: what to make. Weights files of one name are told apart by their folders, as those of two runs are; no
+            two may end up with one name.
         device: torch device of models.
 
     Returns:
@@ -165,10 +166,16 @@ def make_extractors(names: Sequence[str], device: str = "cpu") -> list[Extractor
     Raises:
         ValueError: if two have the same name, as their results could not be told apart.
     """
-    made: list[Extractor] = [
-        OpenCVExtractor(name) if name in ("sift", "rootsift", "orb") else LFNetExtractor.from_weights(name, device)
-        for name in names
-    ]
+    stems = [Path(name).stem for name in names]
+    made: list[Extractor] = []
+    for name, stem in zip(names, stems, strict=True):
+        if name in ("sift", "rootsift", "orb"):
+            made.append(OpenCVExtractor(name))
+            continue
+        model = LFNetExtractor.from_weights(name, device)
+        if name.endswith(".safetensors") and stems.count(stem) > 1:
+            model.name = f"{Path(name).resolve().parent.name}/{stem}"
+        made.append(model)
     taken = [extractor.name for extractor in made]
     twice = sorted({name for name in taken if taken.count(name) > 1})
     if twice:
