@@ -173,8 +173,10 @@ def summary(numbers: dict[str, Any]) -> list[str]:
         )
     else:
         lines.append(f"{numbers['registered']} pictures")
-    if "depth" in numbers:
-        depth = numbers["depth"]
+    depth = numbers.get("depth")
+    if depth is not None and not depth["points"]:
+        lines.append(f"depth: {depth['completeness']:.0%} of all pixels; no sparse point to hold it against")
+    elif depth is not None:
         lines.append(
             f"depth: {depth['completeness']:.0%} of all pixels; at {depth['points']} sparse points off by "
             f"{depth['median_error']:.2%} (median), {depth['within_1_percent']:.1%} within 1 %, "

@@ -14,7 +14,7 @@ from lfnet.data.pair_table import SPLITS, PairTable
 from lfnet.data.reconstructions import Reconstruction, read_reconstruction
 from lfnet.data.scenes import Scene
 from lfnet.preparation.depth import Agreement, measure_agreement
-from lfnet.preparation.manifest import checksum
+from lfnet.preparation.manifest import checksum, plain
 from lfnet.preparation.reprojection import REFERENCE_SIDE, MatchedPicture, PairError, compare, matched_picture
 from lfnet.preparation.steps import Progress
 
@@ -150,7 +150,7 @@ class SceneReport:
             }
             for pair in self.pairs
         ]
-        return _without_nan(values)
+        return plain(values)
 
     def lines(self) -> list[str]:
         """The report, a line a finding."""
@@ -411,12 +411,3 @@ def _warp_lines(warp: WarpReport) -> list[str]:
 
 def _count(number: int, thing: str) -> str:
     return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
-def _without_nan(value: Any) -> Any:
-    """JSON has no NaN: None instead."""
-    if isinstance(value, dict):
-        return {key: _without_nan(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(each) for each in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value

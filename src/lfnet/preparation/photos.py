@@ -15,7 +15,7 @@ from lfnet.preparation.manifest import check_room, check_target, plain
 from lfnet.preparation.pairs import PairSettings
 from lfnet.preparation.scene_steps import SceneMaker, replace_folder
 from lfnet.preparation.sfm import SfmSettings, StructureFromMotion, choose_pairing, expected_pairs, shortened
-from lfnet.preparation.steps import Progress, Say, Step, describe_tree
+from lfnet.preparation.steps import Progress, Say, Step, describe_tree, remove
 from lfnet.preparation.survey import Survey, photo_names, survey_photos
 
 SIZE = 640
@@ -108,6 +108,8 @@ class _Photos(SceneMaker):
         self._sfm = StructureFromMotion(self.work, self._staged, self._staged_masks, settings.sfm, threads)
 
     def _make(self) -> dict[str, Any]:
+        if any(path.is_symlink() and not path.exists() for path in self._staged.rglob("*")):
+            remove(self._staged)  # The photos have moved since they were laid out.
         self.run(self._steps())
         return self.finish(
             "photos",
