@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from conftest import REPOSITORY
 from lfnet.models.config import config_to_dict
 from lfnet.models.weights import list_pretrained
 from lfnet.training.config import build_config, read_config, read_tables
+from rendered_photos import render_views, write_photos
 
 RUN_FROM = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 ALL_PAGES = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").rglob("*.md")),
@@ -33,6 +35,8 @@ LANGUAGES = {"python", "bash", "toml", "text"}
 """Of blocks: the first two are executed, TOML is read as the settings of a run, text is shown."""
 MACHINE_PATH = re.compile(r"(?<![\w.\-/])/(?:work|root|home|Users|tmp|mnt)/")
 WHOLE_SEQUENCE_FRAMES = 10
+PHOTOS = 12
+"""In the folder of the page on photos: so many that a place can be held back."""
 
 
 @dataclass(frozen=True)
@@ -128,9 +132,10 @@ def folder(tmp_path: Path) -> Path:
 def environment(user_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A user's environment in which `lfnet` is this source."""
     binaries = tmp_path_factory.mktemp("bin")
-    command = binaries / "lfnet"
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m lfnet.cli.main "$@"\n')
-    command.chmod(command.stat().st_mode | stat.S_IXUSR)
+    for name, words in (("lfnet", "-m lfnet.cli.main"), ("python", "")):
+        command = binaries / name
+        command.write_text(f'#!/bin/sh\nexec "{sys.executable}" {words} "$@"\n')
+        command.chmod(command.stat().st_mode | stat.S_IXUSR)
     return {**user_environment, "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}"}
 
 
@@ -142,11 +147,16 @@ def test_every_block_runs(
     if "lfnet-cpu" not in list_pretrained():
         pytest.skip("the package has no weights lfnet-cpu, which the documentation uses")
     monkeypatch.chdir(folder)
+    if page.name == "train_on_your_photos.md":
+        if find_spec("pycolmap") is None:
+            pytest.skip("the page needs pycolmap")
+        write_photos(folder / "my_photos", render_views(PHOTOS))
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for block in read_blocks(page.read_text(encoding="utf-8")):
         if block.reason is None:
             run_block(block, namespace, folder, environment)
-    check = {"README.md": check_readme, "training.md": check_training}.get(page.name)
+    checks = {"README.md": check_readme, "training.md": check_training, "train_on_your_photos.md": check_photos}
+    check = checks.get(page.name)
     if check is not None:
         check(page, folder, namespace)
 
@@ -160,6 +170,15 @@ def check_readme(page: Path, folder: Path, namespace: dict[str, Any]) -> None:
     errors = np.linalg.norm(found - cv2.perspectiveTransform(corners, truth), axis=-1)
     assert errors.max() < 3, f"corners are off by {errors} px"
     assert (folder / "matches.png").stat().st_size > 10_000
+
+
+def check_photos(page: Path, folder: Path, namespace: dict[str, Any]) -> None:
+    """All photos found their place, both trainings ended, and the table has all four methods on held-back pairs."""
+    manifest = json.loads((folder / "scene" / "manifest.json").read_text())
+    assert manifest["numbers"]["registered"] == PHOTOS
+    assert (folder / "scene" / "check" / "overlays.png").stat().st_size > 10_000
+    rows = json.loads((folder / "table.json").read_text())["rows"]
+    assert {row["method"] for row in rows} == {"rootsift", "lfnet-cpu", "tuned/last", "scratch/last"}
 
 
 def check_training(page: Path, folder: Path, namespace: dict[str, Any]) -> None:
