@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from lfnet.cli.main import main
 from lfnet.data.reconstructions import Camera, Points, Reconstruction, RegisteredImage, write_reconstruction
 from lfnet.data.scenes import Scene
 from lfnet.files import held
+from lfnet.preparation.depth import DepthMaps
 from rendered_photos import intrinsics, look, poses, render, write_photo
 
 needs_pycolmap = pytest.mark.skipif(find_spec("pycolmap") is None, reason="needs pycolmap")
@@ -160,6 +162,25 @@ def test_files_gone_from_a_scene_are_made_again(photos: Path, scene: Path, tmp_p
     told = prepare("photos", photos, mended, *OPTIONS)
     assert told.code == 0, told.error
     assert [path.read_bytes() for path in lost] == before
+
+
+@needs_pycolmap
+def test_files_gone_are_made_again_though_a_kill_comes_between(
+    photos: Path, scene: Path, tmp_path: Path, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest, which knows of them, goes before the step that made them has its turn."""
+    mended = tmp_path / "scene"
+    shutil.copytree(scene, mended)
+    lost = mended / "depth" / "photo2.jpg.h5"
+    before = lost.read_bytes()
+    lost.unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(DepthMaps, "sweep", lambda maps, progress: signal.raise_signal(signal.SIGINT))
+        assert prepare("photos", photos, mended, *OPTIONS).code != 0
+    assert not (mended / "manifest.json").exists()
+    told = prepare("photos", photos, mended, *OPTIONS)
+    assert told.code == 0, told.error
+    assert lost.read_bytes() == before
 
 
 @needs_pycolmap

@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -86,6 +86,13 @@ class Record:
         """Whether a step was ever begun."""
         return name in self._steps
 
+    def reopen(self, names: Collection[str]) -> None:
+        """Note that steps are to be gone on with, so that a kill before their turn comes doesn't leave them done."""
+        for name in names:
+            if name in self._steps:
+                self._steps[name]["done"] = False
+        self._write()
+
     def begin(self, step: Step, key: str) -> None:
         """Note that a step is under way, and clear away what other settings made; an interrupted one goes on."""
         if not (self.is_begun(step.name, key) and self._steps[step.name]["cleared"]):
@@ -150,6 +157,7 @@ def run_steps(
     keys = _keys(steps)
     due = _due(steps, keys, record, scene / WORK, missing)
     if due:
+        record.reopen(due)  # First: `missing` is known from what `stale` takes away.
         stale()
     for step in steps:
         if step.name not in due:
