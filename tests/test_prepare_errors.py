@@ -184,6 +184,26 @@ def test_files_gone_are_made_again_though_a_kill_comes_between(
 
 
 @needs_pycolmap
+def test_masks_go_with_the_settings_that_made_them(
+    photos: Path, scene: Path, tmp_path: Path, prepare: Prepare
+) -> None:
+    """Masks of earlier settings would keep depth off pixels that these ones allow."""
+    changed = tmp_path / "scene"
+    shutil.copytree(scene, changed)
+    stale = changed / "work" / "scene_masks"
+    stale.mkdir()
+    for path in (changed / "images").iterdir():
+        with Image.open(path) as picture:
+            Image.new("L", picture.size).save(stale / f"{path.name}.png")
+    (changed / "images" / "photo2.jpg").unlink()  # The step that makes pictures and masks is done again,
+    (changed / "depth" / "photo2.jpg.h5").unlink()  # and the one that reads them.
+    assert prepare("photos", photos, changed, *OPTIONS).code == 0
+    assert not stale.exists()
+    name = "photo2.jpg.h5"
+    assert (changed / "depth" / name).read_bytes() == (scene / "depth" / name).read_bytes()
+
+
+@needs_pycolmap
 def test_two_processes_at_once(photos: Path, scene: Path, prepare: Prepare) -> None:
     with held(scene / "manifest.json"):
         told = prepare("photos", photos, scene, *OPTIONS)

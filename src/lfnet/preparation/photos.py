@@ -200,8 +200,7 @@ class _Photos(SceneMaker):
         mapped = self.record.result("mapping")
         model = self._sfm.undistort(mapped["kept"], self._settings.size, self.counter("pictures"))
         replace_folder(self._sfm.undistorted / "images", self.images)
-        if self._staged_masks is not None:
-            replace_folder(self._sfm.undistorted / "masks", self.masks)
+        replace_folder(self._sfm.undistorted / "masks", self.masks)  # Without masks, those of earlier settings go.
         write_reconstruction(self.model, model)
         return {}
 
