@@ -24,6 +24,8 @@ from lfnet.data.reconstructions import Camera, Points, Reconstruction, Registere
 from lfnet.data.scenes import Scene
 from lfnet.files import held
 from lfnet.preparation.depth import DepthMaps
+from lfnet.preparation.manifest import check_room
+from lfnet.preparation.steps import PreparationError
 from rendered_photos import intrinsics, look, poses, render, write_photo
 
 needs_pycolmap = pytest.mark.skipif(find_spec("pycolmap") is None, reason="needs pycolmap")
@@ -265,6 +267,18 @@ def test_a_full_disk_is_seen_beforehand(
     told = prepare("photos", photos, tmp_path / "scene", *OPTIONS)
     assert_refused(told, "GB are needed, 0.0 GB are free; make room", "--size")
     assert not (tmp_path / "scene").exists()
+
+
+def test_what_a_stopped_run_left_counts_towards_the_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=4000))
+    with pytest.raises(PreparationError, match="make room"):
+        check_room(tmp_path / "scene", 10_000, "ask for less")
+    (tmp_path / "scene" / "work").mkdir(parents=True)
+    (tmp_path / "scene" / "work" / "features.db").write_bytes(bytes(7000))
+    check_room(tmp_path / "scene", 10_000, "ask for less")
 
 
 def test_pycolmap_missing(photos: Path, tmp_path: Path, prepare: Prepare, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,7 +152,7 @@ def check_room(scene: Path, wanted: int, advice: str) -> None:
 
     Args:
         scene: folder of the scene; it may not be there yet.
-        wanted: bytes, an estimate.
+        wanted: bytes, an estimate; what a run that was stopped left there counts towards it.
         advice: what would make it less.
 
     Raises:
@@ -162,8 +162,10 @@ def check_room(scene: Path, wanted: int, advice: str) -> None:
 
     place = next(path for path in (scene, *scene.resolve().parents) if path.exists())
     free = shutil.disk_usage(place).free
-    if free < wanted:
+    taken = sum(path.lstat().st_size for path in scene.rglob("*") if path.is_file() and not path.is_symlink())
+    left = wanted - taken
+    if free < left:
         raise PreparationError(
-            f"{scene}: about {wanted / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free; make room, name a folder "
+            f"{scene}: about {left / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free; make room, name a folder "
             f"on another disk, or {advice}"
         )
