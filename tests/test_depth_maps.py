@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -383,3 +384,18 @@ def test_a_failure_among_many_is_raised_and_threads_are_given_back() -> None:
     counted: list[tuple[int, int]] = []
     each_of([], fail, 2, lambda done, total: counted.append((done, total)))
     assert counted == [(0, 0)]
+
+
+def test_an_interruption_leaves_what_is_not_begun() -> None:
+    begun: list[int] = []
+
+    def work(item: int) -> None:
+        begun.append(item)
+        time.sleep(0.02)
+
+    def interrupted(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        each_of(range(50), work, 2, interrupted)
+    assert len(begun) < 10

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -90,20 +90,19 @@ class DepthMaps:
 
     def sweep(self, progress: Counter) -> int:
         """Measure every view that has neighbours and a range of depths; returns how many have."""
-        todo = [number for number in self._measurable() if not self._raw_path(number).exists()]
-        count = len(self._measurable())
+        todo = [number for number in self._measurable if not self._raw_path(number).exists()]
+        count = len(self._measurable)
         each_of(todo, self._sweep_one, self._threads, lambda done, _: progress(count - len(todo) + done, count))
         return count
 
-    def confirm(self, progress: Counter) -> int:
-        """Write what of each map the others confirm, and empty maps for views that could not be measured; returns the
-        number of maps that are not empty by then."""
+    def confirm(self, progress: Counter) -> None:
+        """Write what of each map the others confirm, and empty maps for views that could not be measured."""
         numbers = sorted(self._reconstruction.images)
         todo = [number for number in numbers if not self._target_path(number).exists()]
         done_before = len(numbers) - len(todo)
         each_of(todo, self._confirm_one, self._threads, lambda done, _: progress(done_before + done, len(numbers)))
-        return len(self._measurable())
 
+    @cached_property
     def _measurable(self) -> list[int]:
         return [
             number
@@ -183,15 +182,17 @@ def each_of(items: Sequence[Item], function: Callable[[Item], None], threads: in
     """
     with one_thread_each(), ThreadPoolExecutor(threads) as pool:
         waiting = {pool.submit(function, item) for item in items}
-        progress(0, len(items))
-        while waiting:
-            done, waiting = wait(waiting, timeout=1.0, return_when=FIRST_EXCEPTION)
-            failed = [error for future in done if (error := future.exception()) is not None]
-            if failed:
-                for future in waiting:
-                    future.cancel()
-                raise failed[0]
-            progress(len(items) - len(waiting), len(items))
+        try:
+            progress(0, len(items))
+            while waiting:
+                done, waiting = wait(waiting, timeout=1.0, return_when=FIRST_EXCEPTION)
+                failed = [error for future in done if (error := future.exception()) is not None]
+                if failed:
+                    raise failed[0]
+                progress(len(items) - len(waiting), len(items))
+        except BaseException:  # Ctrl-C too: the pool would first do all that is left.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 @contextmanager
