@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -118,7 +119,7 @@ def prepare(command: Annotated[Command, tyro.conf.arg(name="")]) -> int:
         raise UsageError(str(error)) from error if "pip install" in str(error) else ValueError(str(error))
     for line in summary(numbers):
         print(line)
-    print(f"scene: {command.scene}; look at it by 'lfnet prepare check {command.scene}'")
+    print(f"scene: {command.scene}; look at it by: lfnet prepare check {shlex.quote(str(command.scene))}")
     return 0
 
 
