@@ -231,7 +231,8 @@ def bootstrap_interval(
     chosen = np.random.default_rng(seed).integers(0, len(groups), (samples, len(groups)))
     means = _resampled_means(results, method, metric, variants, chosen)
     if reference is not None:
-        means = means / _resampled_means(results, reference, metric, variants, chosen)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            means = means / _resampled_means(results, reference, metric, variants, chosen)
     known = means[np.isfinite(means)]
     if not len(known):
         return None
