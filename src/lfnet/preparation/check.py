@@ -346,7 +346,9 @@ def _problems(report: SceneReport, own_depth: bool) -> list[str]:
     for name, files in (("changed", report.changed), ("missing", report.missing)):
         if files:
             shown = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
-            problems.append(f"{name} since the scene was made: {shown}; put back what was there, or prepare it anew")
+            first = "delete it and " if name == "changed" else ""  # What is there isn't made again.
+            again = f"{first}run the same `lfnet prepare` command again"
+            problems.append(f"{name} since the scene was made: {shown}; put back what was there, or {again}")
     if not any(split.pairs for split in report.splits):
         problems.append("no pairs: nothing can be trained on; prepare it anew with a wider range of overlap")
     if report.depth.completeness < LEAST_DEPTH:
