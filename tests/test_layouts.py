@@ -35,6 +35,7 @@ from lfnet.data.sources import SequencePairs
 from lfnet.data.tum import CAMERAS, Lens, associate
 from lfnet.evaluation.sequence import Sequence as EvaluatedSequence
 from lfnet.geometry.sampling import sample
+from lfnet.preparation.imported_depth import find_depth_maps
 
 NORMAL, DISTANCE = np.array([0.1, -0.15, 1.0]), 2.0
 SIZE = (96, 72)
@@ -811,12 +812,14 @@ def test_validation_scenes_of_the_matching_benchmark(tmp_path: Path) -> None:
 # --- depth maps ---
 
 
-def openmvs_depth(depth: NDArray[np.float64], magic: bytes, kind: int = 1 | 2, exponent: int = 0) -> bytes:
+def openmvs_depth(
+    depth: NDArray[np.float64], magic: bytes, kind: int = 1 | 2, exponent: int = 0, name: str = "00001.jpg"
+) -> bytes:
     """OpenMVS's `HeaderDepthDataRaw`, for a picture twice as large as its depth map."""
     height, width = depth.shape
     content = magic + struct.pack("<Bb", kind, exponent) + struct.pack("<4I", 2 * width, 2 * height, width, height)
     content += struct.pack("<2f", depth.min(), depth.max()) + (struct.pack("<f", 1.0) if magic == b"D2" else b"")
-    content += struct.pack("<H", 9) + b"00001.jpg" + struct.pack("<I3I", 3, 1, 0, 2)
+    content += struct.pack("<H", len(name)) + name.encode() + struct.pack("<I3I", 3, 1, 0, 2)
     larger = resize_matrix((width, height), (2 * width, 2 * height)) @ INTRINSICS
     content += struct.pack("<9d9d3d", *larger.ravel(), *np.eye(3).ravel(), 0, 0, 0)
     values = depth.astype("<f4") if magic == b"DR" else (depth / 2**exponent).astype("<f2")
@@ -838,6 +841,16 @@ def test_depth_maps_of_colmap_and_openmvs(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["depth"] = [[1.0, -1.0], [np.nan, np.inf]]
     np.testing.assert_array_equal(read_depth_map(tmp_path / "a.h5")[0], [[1.0, 0.0], [0.0, 0.0]])
+
+
+def test_depth_maps_are_found_by_name_or_by_header(tmp_path: Path) -> None:
+    """OpenMVS numbers its maps; their header names the picture. A name that two folders share is not guessed at."""
+    (tmp_path / "depth0007.dmap").write_bytes(openmvs_depth(np.ones((5, 4)), b"DR", name="images/left.jpg"))
+    (tmp_path / "same.h5").write_bytes(b"")
+    names = ["left.jpg", "a/same.jpg", "b/same.jpg", "without.jpg"]
+    assert find_depth_maps(tmp_path, names) == {"left.jpg": tmp_path / "depth0007.dmap"}
+    assert find_depth_maps(tmp_path, ["a/same.jpg"]) == {"a/same.jpg": tmp_path / "same.h5"}
+    assert find_depth_maps(tmp_path / "missing", names) == {}
 
 
 def test_errors_of_depth_maps(tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def test_turned_photos_and_mixed_sizes(tmp_path: Path, run_lfnet: Run) -> None:
     assert "no focal length" not in process.stderr
     frames = {frame.name: frame for frame in Scene.open(tmp_path / "scene").frames}
     names = [
-        f"turned/photo{number}.jpg.png" if number in (2, 5) else f"photo{number}.jpg" for number in range(len(known))
+        f"turned/photo{number}.jpg" if number in (2, 5) else f"photo{number}.jpg" for number in range(len(known))
     ]
     assert set(frames) == set(names)
     sizes = {name: frames[name].size for name in names}

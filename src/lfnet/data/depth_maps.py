@@ -140,6 +140,28 @@ def _read_openmvs(path: Path, content: bytes) -> tuple[NDArray[np.float32], NDAr
     return _known(depth, path), resize_matrix(picture_size, depth_size) @ intrinsics
 
 
+def read_picture_name(path: str | Path) -> str:
+    """Name of the picture that a depth map of OpenMVS belongs to, as its header has it: often with folders.
+
+    Raises:
+        SequenceError: the file can't be read, or is no depth map of OpenMVS.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            content = file.read(1 << 16)
+        magic = content[:2]
+        if magic not in (b"DR", b"D2"):
+            raise SequenceError(f"{path}: expected OpenMVS's depth map, which begins with DR or D2; is it one?")
+        start = struct.calcsize("<2sBb4I2f") + (4 if magic == b"D2" else 0)
+        (length,) = struct.unpack_from("<H", content, start)
+        return content[start + 2 : start + 2 + length].decode("utf-8", errors="replace")
+    except OSError as error:
+        raise SequenceError(f"{path}: cannot be read ({error.strerror}); is the path right?") from error
+    except struct.error as error:
+        raise SequenceError(f"{path}: cut short in its header; fetch or make it again") from error
+
+
 def _pixels(path: Path, content: bytes, start: int, size: Size, kind: str) -> NDArray:
     count, item = size[0] * size[1], np.dtype(kind).itemsize
     if len(content) < start + count * item:

@@ -35,6 +35,10 @@ class ConsistencySettings:
     speckle: int = 60
     """Smaller patches of connected depth are dropped, px."""
 
+    def __post_init__(self) -> None:
+        if self.views < 1 or not self.pixels > 0 or not self.depth > 0:
+            raise ValueError("depth.consistency: expected at least 1 view, and pixels and depth above 0")
+
 
 def confirmations(view: DepthView, others: Sequence[DepthView], settings: ConsistencySettings) -> NDArray[np.uint8]:
     """How many of the other views confirm each pixel: (H, W).

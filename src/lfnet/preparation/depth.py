@@ -22,11 +22,10 @@ from lfnet.integrations.atomic import replacing_hdf5
 from lfnet.preparation.consistency import ConsistencySettings, DepthView, confirmations, drop_speckles
 from lfnet.preparation.plane_refinement import RefinementSettings, refine
 from lfnet.preparation.plane_sweep import PosedPicture, SweepResult, SweepSettings, sweep
+from lfnet.preparation.steps import Counter
 from lfnet.preparation.view_selection import SparseGeometry
 
 Item = TypeVar("Item")
-Counter = Callable[[int, int], None]
-"""Called with how many are done, and how many there are."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +33,10 @@ class DepthSettings:
     """How depth is measured."""
 
     method: Literal["auto", "sweep", "patch-match"] = "auto"
-    """sweep: planes compared on the CPU; patch-match: COLMAP's, which needs a pycolmap built with CUDA and a GPU; auto:
-    patch-match where pycolmap is built with CUDA, else sweep."""
+    """sweep: planes compared on the CPU; patch-match: COLMAP's, which needs a GPU and a pycolmap built with CUDA, and
+    heeds none of the settings below; auto: patch-match where both are there, else sweep."""
     quality: Literal["fast", "high"] = "fast"
-    """fast: planes that face the camera; high: then a plane of its own slant for every pixel, about five times as long,
+    """fast: planes that face the camera; high: then a plane of its own slant for every pixel, about three times as long,
     for roofs and ground seen at a slant."""
     neighbours: int = 4
     """Views that a view is compared with."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -9,22 +11,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfnet.coordinates import Size, resize_matrix
-from lfnet.data.depth_maps import read_depth_map
+from lfnet.data.depth_maps import read_depth_map, read_picture_name
 from lfnet.preparation.steps import PreparationError
 
-DEPTH_NAMES = ("{name}.geometric.bin", "{name}.photometric.bin", "{name}.h5", "{stem}.h5", "{stem}.dmap", "{name}.dmap")
-"""What the depth map of a picture may be called: COLMAP's, HDF5 by either name, OpenMVS's."""
+DEPTH_NAMES = ("{name}.geometric.bin", "{name}.photometric.bin", "{name}.h5", "{stem}.h5", "{stem}.dmap")
+"""What the depth map of a picture may be called: COLMAP's, HDF5 by either name, OpenMVS's if it was renamed."""
 
 
-def find_depth_map(folder: Path, name: str) -> Path | None:
-    """The depth map of a picture, by the names that tools give them."""
-    path = Path(name)
-    for pattern in DEPTH_NAMES:
-        for stem in (str(path.with_suffix("")), path.stem):
-            candidate = folder / pattern.format(name=name, stem=stem)
-            if candidate.is_file():
-                return candidate
-    return None
+def find_depth_maps(folder: Path, names: Sequence[str]) -> dict[str, Path]:
+    """The depth maps of pictures in a folder: by the names that tools give them, or for OpenMVS (`depth0000.dmap`) by
+    the picture that their header names.
+
+    Args:
+        folder: to look in.
+        names: of pictures, as in the model.
+
+    Returns:
+        The map of each picture that has one. A map in no subfolder counts for a picture in one only where no other
+        picture has the same file name.
+
+    Raises:
+        SequenceError: the header of a `.dmap` can't be read.
+    """
+    if not folder.is_dir():
+        return {}
+    last = Counter(Path(name).stem for name in names)
+    by_header = {Path(read_picture_name(path).replace("\\", "/")).stem: path for path in sorted(folder.glob("*.dmap"))}
+    found = {}
+    for name in names:
+        stems = [str(Path(name).with_suffix(""))]
+        if last[Path(name).stem] == 1:
+            stems.append(Path(name).stem)
+        candidates = [folder / pattern.format(name=name, stem=stem) for pattern in DEPTH_NAMES for stem in stems]
+        if last[Path(name).stem] == 1 and Path(name).stem in by_header:
+            candidates.append(by_header[Path(name).stem])
+        path = next((candidate for candidate in candidates if candidate.is_file()), None)
+        if path is not None:
+            found[name] = path
+    return found
 
 
 def import_depth(path: Path | None, size: Size, intrinsics: NDArray[np.float64]) -> NDArray[np.float32]:

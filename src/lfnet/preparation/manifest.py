@@ -131,8 +131,10 @@ def check_target(scene: Path, source: Path) -> None:
 
 
 def _is_begun(scene: Path) -> bool:
-    """Whether a folder is a scene in the making: its record is there, or nothing yet but the folder for it."""
+    """Whether a folder is a scene, or one in the making: its record is there, or nothing yet but the folder for it."""
     work = scene / WORK
+    if (scene / MANIFEST).exists() and not work.exists():
+        return json.loads((scene / MANIFEST).read_text(encoding="utf-8")).get("format") == FORMAT
     if not work.is_dir() or (work / RECORD).exists():
         return work.is_dir()
     return all(path.name.startswith(".") or path.name == LOG for path in work.iterdir())

@@ -12,7 +12,7 @@ from lfnet.data.scenes import depth_path
 from lfnet.images import image_size
 from lfnet.integrations.pycolmap_process import run_pycolmap
 from lfnet.preparation.depth import DepthSettings, each_of, write_depth
-from lfnet.preparation.imported_depth import find_depth_map, import_depth
+from lfnet.preparation.imported_depth import find_depth_maps, import_depth
 from lfnet.preparation.manifest import check_room, check_target, plain
 from lfnet.preparation.pairs import PairSettings
 from lfnet.preparation.photos import BYTES_PER_PIXEL, SIZE
@@ -23,9 +23,8 @@ from lfnet.preparation.steps import LOG, PreparationError, Progress, Say, Step, 
 
 MODEL_PLACES = (".", "sparse", "sparse/0", "model")
 """Where the tables of a model are looked for in the folder given."""
-DEPTH_PLACES = ("stereo/depth_maps", "depth_maps", "depths", "depth")
+DEPTH_PLACES = ("stereo/depth_maps", "depth_maps", "depths", "depth", ".")
 """Where depth maps are looked for in it."""
-
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,10 @@ class ModelSettings:
     pairs: PairSettings = field(default_factory=PairSettings)
     licence: str = "not stated"
     """Of the pictures, noted in the manifest."""
+
+    def __post_init__(self) -> None:
+        if self.size < 64:
+            raise ValueError(f"size: expected at least 64 px, got {self.size}")
 
 
 def prepare_model(
@@ -104,7 +107,7 @@ class _Model(SceneMaker):
         places = [asked] if asked is not None else [self._folder / place for place in DEPTH_PLACES]
         names = [image.name for image in self._reconstruction.images.values()]
         for place in places:
-            found = {name: path for name in names if (path := find_depth_map(place, name)) is not None}
+            found = find_depth_maps(place, names)
             if found:
                 return found
         if asked is not None:

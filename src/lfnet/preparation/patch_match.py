@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from lfnet.data.reconstructions import Reconstruction, read_reconstruction, write_reconstruction
 from lfnet.data.scenes import depth_path
@@ -14,10 +14,8 @@ from lfnet.images import read_grey
 from lfnet.integrations.pycolmap_process import has_pycolmap, run_pycolmap
 from lfnet.preparation.depth import DepthSettings, write_depth
 from lfnet.preparation.imported_depth import import_depth
-from lfnet.preparation.steps import LOG, PreparationError, remove
+from lfnet.preparation.steps import LOG, Counter, PreparationError, remove
 
-Counter = Callable[[int, int], None]
-"""Called with how many are done, and how many there are."""
 SOURCES = 20
 """Views that PatchMatch compares a view with, as many as COLMAP's own workspaces ask for."""
 
@@ -26,16 +24,17 @@ def uses_patch_match(settings: DepthSettings, work: Path) -> bool:
     """Whether depth is to be measured by PatchMatch.
 
     Raises:
-        PreparationError: it is asked for, and pycolmap is missing or built without CUDA.
+        PreparationError: it is asked for, and there is no GPU, or pycolmap is missing or built without CUDA.
     """
     if settings.method == "sweep":
         return False
     log = work / LOG
-    has_cuda = has_pycolmap() and bool(run_pycolmap("versions", log)["has_cuda"])
+    has_gpu = torch.cuda.is_available()
+    has_cuda = has_gpu and has_pycolmap() and bool(run_pycolmap("versions", log)["has_cuda"])
     if settings.method == "patch-match" and not has_cuda:
         raise PreparationError(
-            "depth.method patch-match needs a pycolmap built with CUDA: pip install pycolmap-cuda12 in the place of "
-            "pycolmap, or leave the method to auto"
+            "depth.method patch-match needs a GPU that PyTorch finds, and a pycolmap built with CUDA: pip install "
+            "pycolmap-cuda12 in the place of pycolmap, or leave the method to auto"
         )
     return has_cuda
 

@@ -182,12 +182,20 @@ class _Photos(SceneMaker):
         pairing = choose_pairing(self._settings.sfm, self._surveyed)
         pairs = expected_pairs(pairing, len(self._surveyed.photos), self._settings.sfm.neighbours)
         self.say(f"matching: {pairing}, up to {pairs} pairs")
+        staged = [photo.staged for photo in self._surveyed.photos]
+        if pairing == "sequential" and sorted(staged) != staged:
+            self.say(
+                "COLMAP takes photos in the order of their letters (img10 before img2), which is not that of their "
+                "numbers: pad the numbers with zeros, or the next photos in time are not matched"
+            )
         return self._sfm.match(self._surveyed, self.counter("matches"))
 
     def _map(self) -> dict[str, Any]:
         found = self._sfm.map(self._surveyed, self.counter("mapping"))
         kept = {name for model in found["kept"] for name in model["names"]}
         self.say(f"placed {len(kept)} of {len(self._surveyed.photos)} photos")
+        if found["demands"]:
+            self.say(f"with looser demands than COLMAP's own, which place fewer: {found['demands']}")
         for names in found["dropped"]:
             self.say(f"dropped a model of its own of {len(names)} photos ({shortened(names)}); --sfm.models keeps more")
         if found["unregistered"]:
@@ -215,6 +223,7 @@ class _Photos(SceneMaker):
             "duplicates": survey.duplicates,
             "registered": len({name for model in kept for name in model["names"]}),
             "models": len(kept),
+            "mapping_demands": mapped["demands"],
             "unregistered": mapped["unregistered"],
             "dropped_models": mapped["dropped"],
             "points": points,

@@ -38,6 +38,13 @@ class RefinementSettings:
     """Least standard deviation of grey values (0-255) in a window that can be compared."""
 
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.stride <= self.reach:
+            raise ValueError(
+                f"depth.refinement.stride and .reach: expected 1 px to the reach, got {self.stride} and {self.reach}"
+            )
+
+
 @dataclass(frozen=True)
 class _Planes:
     """Inverse depth and its slopes along x and y, each (H, W)."""

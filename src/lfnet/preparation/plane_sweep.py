@@ -42,7 +42,7 @@ class SweepSettings:
     window: int = 7
     """Side of the window that is compared, px, odd."""
     step: float = 1.0
-    """Largest way that a pixel moves in a neighbour from one plane to the next, px."""
+    """Way that a pixel in the middle of those of a view moves in a neighbour from one plane to the next, px."""
     planes: tuple[int, int] = (48, 256)
     """Least and largest number of planes."""
     best: int = 1
@@ -56,9 +56,9 @@ class SweepSettings:
 
     def __post_init__(self) -> None:
         if self.window < 3 or self.window % 2 == 0:
-            raise ValueError(f"depth.window: expected an odd number of at least 3 px, got {self.window}")
+            raise ValueError(f"depth.sweep.window: expected an odd number of at least 3 px, got {self.window}")
         if not 2 <= self.planes[0] <= self.planes[1]:
-            raise ValueError(f"depth.planes: expected least and largest number, at least 2, got {self.planes}")
+            raise ValueError(f"depth.sweep.planes: expected least and largest number, at least 2, got {self.planes}")
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,8 @@ def plane_maps(view: PosedPicture, neighbour: PosedPicture) -> tuple[NDArray[np.
 def plane_depths(
     view: PosedPicture, neighbours: Sequence[PosedPicture], near: float, far: float, settings: SweepSettings
 ) -> NDArray[np.float64]:
-    """Inverse depths of the planes, evenly spaced from 1/far to 1/near, so close that no pixel leaps."""
+    """Inverse depths of the planes, evenly spaced from 1/far to 1/near, so close that the median pixel moves by no more
+    than `settings.step` in any neighbour, within the numbers of planes allowed."""
     width, height = view.size
     x, y = np.meshgrid(np.linspace(0, width - 1, 7), np.linspace(0, height - 1, 7))
     points = np.stack((x.ravel(), y.ravel(), np.ones(x.size)))
@@ -176,7 +177,8 @@ def aggregate(costs: NDArray[np.uint8], grey: NDArray[np.uint8], settings: Sweep
     by_row = _aggregate_both_ways(np.ascontiguousarray(costs.transpose(1, 0, 2)), grey, settings)
     total = by_row.transpose(1, 0, 2)
     by_column = _aggregate_both_ways(np.ascontiguousarray(costs.transpose(2, 0, 1)), grey.T, settings)
-    return total + by_column.transpose(1, 2, 0)
+    total += by_column.transpose(1, 2, 0)
+    return total
 
 
 def _aggregate_both_ways(

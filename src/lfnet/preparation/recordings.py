@@ -16,7 +16,7 @@ from lfnet.preparation.depth import DepthSettings
 from lfnet.preparation.manifest import check_target, plain
 from lfnet.preparation.pairs import PairSettings
 from lfnet.preparation.scene_steps import SceneMaker
-from lfnet.preparation.steps import PreparationError, Progress, Say, Step, remove
+from lfnet.preparation.steps import PreparationError, Progress, Say, Step, describe_tree, remove
 
 
 @dataclass(frozen=True)
@@ -111,14 +111,19 @@ class _Recording(SceneMaker):
         return chosen
 
     def _inputs(self) -> list[Any]:
-        """What the cameras depend on: names, sizes, intrinsics and poses as they were read."""
+        """What cameras and pairs depend on: names, sizes, intrinsics and poses as read, and the depth maps."""
         import hashlib
 
         digest = hashlib.sha256()
         for frame in self._frames:
             digest.update(f"{frame.name}{frame.size}{frame.distortion}".encode())
             digest.update(frame.intrinsics.tobytes() + frame.camera_from_world.tobytes())
-        return [self._recording.layout, str(self._recording.folder.resolve()), digest.hexdigest()[:16]]
+        inputs = [self._recording.layout, str(self._recording.folder.resolve()), digest.hexdigest()[:16]]
+        root = self._recording.depth_root
+        if root is not None:
+            maps = sorted(path.name for path in root.iterdir() if path.is_file())
+            inputs.append(describe_tree(root, maps))
+        return inputs
 
     @cached_property
     def _reconstruction(self) -> Reconstruction:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,12 +13,10 @@ import numpy as np
 from lfnet.data.reconstructions import Points, Reconstruction, read_reconstruction
 from lfnet.files import replacing
 from lfnet.integrations.pycolmap_process import PycolmapError, run_pycolmap
-from lfnet.preparation.steps import LOG, PreparationError, remove
+from lfnet.preparation.steps import LOG, Counter, PreparationError, remove
 from lfnet.preparation.survey import Survey, camera_groups
 
 Pairing = Literal["auto", "exhaustive", "sequential", "spatial", "vocabulary"]
-Counter = Callable[[int, int], None]
-"""Called with how many are done, and how many there are."""
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,8 @@ class Progress(Protocol):
         ...
 
 
+Counter = Callable[[int, int], None]
+"""Called with how many are done of one step, and how many there are."""
 Say = Callable[[str], None]
 """Called with each line of news."""
 

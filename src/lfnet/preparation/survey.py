@@ -20,6 +20,8 @@ FEWEST_PHOTOS = 3
 """Two photos fix no scale that a third could confirm, and leave no depth that another view could check."""
 STORED_AS_THEY_ARE = {".jpg", ".jpeg", ".png"}
 """Endings of files that COLMAP reads itself; others are converted."""
+JPEG_QUALITY = 98
+"""Of photos that are turned upright: their features are those of the photo, to a few grey values."""
 _MAKE, _MODEL, _ORIENTATION, _EXIF, _GPS = 0x010F, 0x0110, 0x0112, 0x8769, 0x8825
 _FOCAL_LENGTH, _FOCAL_LENGTH_35 = 0x920A, 0xA405
 
@@ -156,7 +158,8 @@ def _stage(folder: Path, name: str, staged: Path) -> Photo:
     focal = (details.get(_FOCAL_LENGTH), details.get(_FOCAL_LENGTH_35))
     size = (pixels.shape[1], pixels.shape[0])
     as_it_is = orientation in (None, 0, 1) and source.suffix.lower() in STORED_AS_THEY_ARE
-    target_name = name if as_it_is else f"{name}.png"
+    is_jpeg = source.suffix.lower() in (".jpg", ".jpeg")
+    target_name = name if as_it_is or is_jpeg else f"{name}.png"
     target = staged / target_name
     make_folder(target.parent)
     if as_it_is:
@@ -164,7 +167,10 @@ def _stage(folder: Path, name: str, staged: Path) -> Photo:
     else:
         exif[_ORIENTATION] = 1
         with replacing(target) as temporary:
-            Image.fromarray(pixels).save(temporary, "PNG", exif=exif, compress_level=1)
+            if is_jpeg:  # COLMAP before 4 reads no EXIF in PNG.
+                Image.fromarray(pixels).save(temporary, "JPEG", exif=exif, quality=JPEG_QUALITY, subsampling=0)
+            else:
+                Image.fromarray(pixels).save(temporary, "PNG", exif=exif, compress_level=1)
     known = any(value is not None for value in focal)
     camera = "|".join(map(str, (exif.get(_MAKE), exif.get(_MODEL), *focal, *size))) if known else ""
     return Photo(name, target_name, size, camera, bool(exif.get_ifd(_GPS)))
