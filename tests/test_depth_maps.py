@@ -156,9 +156,9 @@ def test_sweep_refuses_what_has_no_depth(pictures: list[PosedPicture]) -> None:
         sweep(pictures[0], [], NEAR, FAR, SweepSettings())
     with pytest.raises(ValueError, match="0 < near < far"):
         sweep(pictures[0], pictures[1:], FAR, NEAR, SweepSettings())
-    with pytest.raises(ValueError, match=r"depth\.window: expected an odd number"):
+    with pytest.raises(ValueError, match=r"depth\.sweep\.window: expected an odd number"):
         SweepSettings(window=6)
-    with pytest.raises(ValueError, match=r"depth\.planes"):
+    with pytest.raises(ValueError, match=r"depth\.sweep\.planes"):
         SweepSettings(planes=(50, 10))
 
 

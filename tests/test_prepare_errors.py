@@ -167,6 +167,31 @@ def test_files_gone_from_a_scene_are_made_again(photos: Path, scene: Path, tmp_p
 
 
 @needs_pycolmap
+def test_files_gone_are_made_again_without_a_manifest(
+    photos: Path, scene: Path, tmp_path: Path, prepare: Prepare
+) -> None:
+    mended = tmp_path / "scene"
+    shutil.copytree(scene, mended)
+    lost = [mended / "manifest.json", mended / "images" / "photo3.jpg", mended / "depth" / "photo4.jpg.h5"]
+    for path in lost:
+        path.unlink()
+    told = prepare("photos", photos, mended, *OPTIONS)
+    assert told.code == 0, told.error
+    assert all(path.exists() for path in lost)
+
+
+@needs_pycolmap
+def test_a_scene_of_other_photos_is_not_overwritten(
+    photos: Path, scene: Path, tmp_path: Path, prepare: Prepare
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(photos, other)
+    manifest = (scene / "manifest.json").read_bytes()
+    assert_refused(prepare("photos", other, scene, *OPTIONS), f"is a scene of {photos.resolve()}", "delete this one")
+    assert (scene / "manifest.json").read_bytes() == manifest
+
+
+@needs_pycolmap
 def test_files_gone_are_made_again_though_a_kill_comes_between(
     photos: Path, scene: Path, tmp_path: Path, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,6 +320,10 @@ def test_settings_that_do_not_fit_the_photos(photos: Path, tmp_path: Path, prepa
     Image.new("L", (50, 50), 255).save(masks / "photo0.png")
     told = prepare("photos", photos, tmp_path / "b", *OPTIONS, "--masks", masks)
     assert_refused(told, "photo0.png: 50x50", "240x180 upright")
+    told = prepare("photos", photos, tmp_path / "d", *OPTIONS, "--border", 90)
+    assert_refused(told, "border: 90 px leave nothing of", "240x180")
+    told = prepare("photos", photos, tmp_path / "e", *OPTIONS, "--pairs.validation", "nosuch.jpg")
+    assert_refused(told, "no usable photo nosuch.jpg", "name photos as")
     told = prepare("photos", photos, tmp_path / "c", "--masks", tmp_path / "none")
     assert told.code in (1, 2)
     assert "there is no folder" in told.error

@@ -36,8 +36,8 @@ class DepthSettings:
     """sweep: planes compared on the CPU; patch-match: COLMAP's, which needs a GPU and a pycolmap built with CUDA, and
     heeds none of the settings below; auto: patch-match where both are there, else sweep."""
     quality: Literal["fast", "high"] = "fast"
-    """fast: planes that face the camera; high: then a plane of its own slant for every pixel, about three times as long,
-    for roofs and ground seen at a slant."""
+    """fast: planes that face the camera; high: then a plane of its own slant for every pixel, about three times
+    as long, for roofs and ground seen at a slant."""
     neighbours: int = 4
     """Views that a view is compared with."""
     confirmers: int = 8

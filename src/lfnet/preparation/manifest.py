@@ -14,7 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from lfnet.data.scenes import FORMAT, VERSION
+from lfnet.data.reconstructions import ReconstructionError, read_reconstruction
+from lfnet.data.scenes import FORMAT, VERSION, depth_path
 from lfnet.files import write_bytes
 from lfnet.preparation.steps import LOG, RECORD, WORK, PreparationError, Record
 
@@ -119,7 +120,8 @@ def check_target(scene: Path, source: Path) -> None:
     """Refuse a folder that a scene can't be meant to go to, before any work.
 
     Raises:
-        PreparationError: a file, the source itself or a folder in it, or a folder with other things in it.
+        PreparationError: a file, the source itself or a folder in it, a folder with other things in it, or a scene that
+            was made of something else, which is still there.
     """
     if scene.exists() and not scene.is_dir():
         raise PreparationError(f"{scene}: is a file; name a folder for the scene")
@@ -128,25 +130,45 @@ def check_target(scene: Path, source: Path) -> None:
         raise PreparationError(f"{scene}: lies in what it is made of ({source}); name a folder outside of it")
     if scene.is_dir() and any(scene.iterdir()) and not _is_begun(scene):
         raise PreparationError(f"{scene}: holds other things than a scene; name a new or empty folder")
+    made_of = _source_of(scene)
+    if made_of is not None and made_of.exists() and made_of.resolve() != source.resolve():
+        raise PreparationError(
+            f"{scene}: is a scene of {made_of}, not of {source}; name another folder, or delete this one first"
+        )
+
+
+def _source_of(scene: Path) -> Path | None:
+    """What a finished scene was made of; None where there is no manifest that says it."""
+    try:
+        return Path(json.loads((scene / MANIFEST).read_text(encoding="utf-8"))["source"]["folder"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _is_begun(scene: Path) -> bool:
     """Whether a folder is a scene, or one in the making: its record is there, or nothing yet but the folder for it."""
     work = scene / WORK
-    if (scene / MANIFEST).exists() and not work.exists():
-        return json.loads((scene / MANIFEST).read_text(encoding="utf-8")).get("format") == FORMAT
+    if _source_of(scene) is not None:
+        return True
     if not work.is_dir() or (work / RECORD).exists():
         return work.is_dir()
     return all(path.name.startswith(".") or path.name == LOG for path in work.iterdir())
 
 
 def missing_files(scene: Path) -> list[Path]:
-    """Files that the manifest of a scene lists and that are gone; none where there is no manifest yet."""
+    """Files that are gone from a scene: those that its manifest lists, and pictures and depth maps of its model."""
     try:
         listed = json.loads((scene / MANIFEST).read_text(encoding="utf-8"))["checksums"]
     except (FileNotFoundError, ValueError, KeyError):
-        return []
-    return [scene / name for name in listed if not (scene / name).exists()]
+        listed = {}
+    expected = [scene / name for name in listed]
+    try:
+        model = read_reconstruction(scene / "model", observations=False)
+    except ReconstructionError:  # Not made yet, or damaged: its step is told by the record, or by the checksums.
+        model = None
+    for image in model.images.values() if model is not None else ():
+        expected += [scene / "images" / image.name, depth_path(scene, image.name)]
+    return [path for path in expected if not path.exists()]
 
 
 def check_room(scene: Path, wanted: int, advice: str) -> None:

@@ -316,6 +316,11 @@ def _why_none(thumbnails: Thumbnails, measured: Measurements, settings: PairSett
     low, high = settings.overlap
     if ((measured.overlap >= low) & (measured.overlap <= high)).any():
         return f"all pairs in range of overlap are over {settings.max_angle:g} degrees apart; allow a larger max_angle"
+    if measured.overlap.min() > high:
+        return (
+            f"all {len(measured)} candidate pairs overlap by more than {high:g}: pictures are nearly the same; raise "
+            "the upper end of the range (--pairs.overlap 0.1 1.0), or take them farther apart"
+        )
     return (
         f"none of {len(measured)} candidate pairs has an overlap between {low:g} and {high:g}: they have "
         f"{measured.overlap.min():.2g} to {measured.overlap.max():.2g}; change the range, or check that poses and "

@@ -15,7 +15,7 @@ from lfnet.preparation.manifest import check_room, check_target, plain
 from lfnet.preparation.pairs import PairSettings
 from lfnet.preparation.scene_steps import SceneMaker, replace_folder
 from lfnet.preparation.sfm import SfmSettings, StructureFromMotion, choose_pairing, expected_pairs, shortened
-from lfnet.preparation.steps import Progress, Say, Step, describe_tree, remove
+from lfnet.preparation.steps import PreparationError, Progress, Say, Step, describe_tree, remove
 from lfnet.preparation.survey import Survey, photo_names, survey_photos
 
 SIZE = 640
@@ -159,6 +159,13 @@ class _Photos(SceneMaker):
             self._settings.border,
             self.counter("survey"),
         )
+        staged = {photo.staged for photo in survey.photos}
+        unknown = [name for name in self._settings.pairs.validation if name not in staged]
+        if unknown:
+            raise PreparationError(
+                f"pairs.validation: no usable photo {unknown[0]} in {self._photos}; name photos as "
+                f"{survey.photos[0].staged}"
+            )
         for line in survey.unreadable:
             self.say(f"left out: {line}")
         for line in survey.duplicates:

@@ -208,6 +208,8 @@ def _stage_mask(source: Path, photo: Photo, mask: Path | None, target: Path, bor
                 "masks have the size of their photos"
             )
         usable[given == 0] = 0
+    if 2 * border >= min(width, height):
+        raise PreparationError(f"border: {border} px leave nothing of {photo.name}, {width}x{height}; name fewer")
     if border > 0:
         inner = np.zeros_like(usable)
         inner[border : height - border, border : width - border] = 255
