@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from lfnet.cli.options import UsageError, pick_device
+from lfnet.cli.options import pick_device
 from lfnet.preparation.models import ModelSettings
 from lfnet.preparation.photos import PhotoSettings
 from lfnet.preparation.recordings import RecordingSettings
@@ -116,7 +116,7 @@ def prepare(command: Annotated[Command, tyro.conf.arg(name="")]) -> int:
         with bars() as (progress, say):
             numbers = command.make(command.threads or os.cpu_count() or 1, progress, say)
     except PycolmapError as error:
-        raise UsageError(str(error)) from error if "pip install" in str(error) else ValueError(str(error))
+        raise ValueError(str(error)) from error
     for line in summary(numbers):
         print(line)
     print(f"scene: {command.scene}; look at it by: lfnet prepare check {shlex.quote(str(command.scene))}")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 Progress = Callable[[int, int], None]
@@ -74,6 +77,43 @@ def run_pycolmap(task: str, log: Path, progress: Progress | None = None, **value
     if not result.get("done"):
         raise PycolmapError(f"{task}: pycolmap ended with code {process.returncode}{_last_lines(log)}")
     return result
+
+
+@contextmanager
+def counting_pairs(database: Path, expected: int, progress: Progress, seconds: float = 1.0) -> Iterator[None]:
+    """Report how many pairs a database holds again and again while the block lasts.
+
+    From this process, never from pycolmap's: two copies of SQLite in one process take each other's locks on a database
+    away, and the one's write-ahead log with it.
+
+    Args:
+        database: that another process writes to.
+        expected: number of pairs that will be there in the end, at most.
+        progress: called with the number so far, and the expected one.
+        seconds: between two looks.
+    """
+    over = Event()
+
+    def look() -> None:
+        try:
+            with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True, timeout=1)) as connection:
+                (pairs,) = connection.execute("SELECT COUNT(*) FROM two_view_geometries").fetchone()
+        except sqlite3.Error:
+            return  # Being written to: the next look will tell.
+        progress(min(pairs, expected), expected)
+
+    def watch() -> None:
+        while not over.wait(seconds):
+            look()
+
+    thread = Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    look()
 
 
 def _last_lines(log: Path) -> str:

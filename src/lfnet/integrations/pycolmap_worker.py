@@ -137,10 +137,9 @@ def match_features(task: dict[str, Any], report: Report) -> None:
         options = {"matching_options": matching, "pairing_options": pairing}
     else:
         options = {"sift_options": matching, "matching_options": pairing}
-    with _polled(task["database"], task["expected"], report):
-        getattr(pycolmap, function)(
-            task["database"], verification_options=verification, device=pycolmap.Device.cpu, **options
-        )
+    getattr(pycolmap, function)(
+        task["database"], verification_options=verification, device=pycolmap.Device.cpu, **options
+    )
     with _database(task["database"]) as database:
         counts = {name: getattr(database, f"num_{name}_image_pairs") for name in ("matched", "verified")}
         # Properties in 3.12, methods later.
@@ -267,26 +266,6 @@ def _repeated(look: Callable[[], None], seconds: float = 1.0) -> Iterator[None]:
         over.set()
         thread.join()
     look()
-
-
-@contextmanager
-def _polled(database: str, expected: int, report: Report) -> Iterator[None]:
-    """Progress of matching: pairs in the database, against those expected."""
-    import sqlite3
-
-    def look() -> None:
-        try:
-            connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=5)
-            try:
-                (pairs,) = connection.execute("SELECT COUNT(*) FROM two_view_geometries").fetchone()
-            finally:
-                connection.close()
-        except sqlite3.OperationalError:
-            return  # Being written to: the next look will tell.
-        report(progress=min(pairs, expected), total=expected)
-
-    with _repeated(look):
-        yield
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import numpy as np
 
 from lfnet.data.reconstructions import Points, Reconstruction, read_reconstruction
 from lfnet.files import replacing
-from lfnet.integrations.pycolmap_process import PycolmapError, run_pycolmap
+from lfnet.integrations.pycolmap_process import PycolmapError, counting_pairs, run_pycolmap
 from lfnet.preparation.steps import LOG, Counter, PreparationError, remove
 from lfnet.preparation.survey import Survey, camera_groups
 
@@ -200,19 +200,19 @@ class StructureFromMotion:
             with replacing(self.matches) as temporary:
                 shutil.copyfile(self.features, temporary)
         tree = self.settings.vocabulary_tree
-        found = run_pycolmap(
-            "match_features",
-            self.log,
-            progress,
-            database=str(self.matches),
-            pairing=pairing,
-            block=BLOCK,
-            neighbours=self.settings.neighbours,
-            vocabulary_tree="" if tree is None else str(tree),
-            threads=self.threads,
-            seed=self.settings.seed,
-            expected=expected_pairs(pairing, len(survey.photos), self.settings.neighbours),
-        )
+        expected = expected_pairs(pairing, len(survey.photos), self.settings.neighbours)
+        with counting_pairs(self.matches, expected, progress):
+            found = run_pycolmap(
+                "match_features",
+                self.log,
+                database=str(self.matches),
+                pairing=pairing,
+                block=BLOCK,
+                neighbours=self.settings.neighbours,
+                vocabulary_tree="" if tree is None else str(tree),
+                threads=self.threads,
+                seed=self.settings.seed,
+            )
         if not found["verified"]:
             raise PreparationError(
                 f"no two of the {len(survey.photos)} photos match "
