@@ -191,6 +191,14 @@ def test_turned_photos_and_mixed_sizes(tmp_path: Path, run_lfnet: Run) -> None:
     assert distance < 0.03
 
 
+def test_its_process_has_one_copy_of_sqlite() -> None:
+    """A second one, Python's, on COLMAP's database takes its locks away and truncates the log that it has mapped: a
+    crash too rare to wait for, so what is held is that the worker never asks for it."""
+    place = find_spec("lfnet.integrations.pycolmap_worker")
+    assert place is not None
+    assert "import sqlite3" not in Path(str(place.origin)).read_text(encoding="utf-8")
+
+
 def test_pycolmap_leaves_this_process_unharmed(tmp_path: Path) -> None:
     """Its zlib, loaded first, breaks what is done below; it is never loaded here."""
     found = run_pycolmap("versions", tmp_path / "log")

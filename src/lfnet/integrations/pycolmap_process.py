@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
+
+from lfnet.integrations.watching import repeated
 
 Progress = Callable[[int, int], None]
 """Called with how many are done, and how many there are."""
@@ -92,8 +93,6 @@ def counting_pairs(database: Path, expected: int, progress: Progress, seconds: f
         progress: called with the number so far, and the expected one.
         seconds: between two looks.
     """
-    over = Event()
-
     def look() -> None:
         try:
             with closing(sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro", uri=True, timeout=1)) as connection:
@@ -102,18 +101,8 @@ def counting_pairs(database: Path, expected: int, progress: Progress, seconds: f
             return  # Being written to: the next look will tell.
         progress(min(pairs, expected), expected)
 
-    def watch() -> None:
-        while not over.wait(seconds):
-            look()
-
-    thread = Thread(target=watch, daemon=True)
-    thread.start()
-    try:
+    with repeated(look, seconds):
         yield
-    finally:
-        over.set()
-        thread.join()
-    look()
 
 
 def _last_lines(log: Path) -> str:

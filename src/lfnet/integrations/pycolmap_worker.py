@@ -16,11 +16,13 @@ import zlib  # noqa: F401  (before pycolmap, which would otherwise put its own i
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread
+from threading import Thread
 from typing import Any
 
 import numpy as np
 import pycolmap
+
+from lfnet.integrations.watching import repeated
 
 Report = Callable[..., None]
 """Called with keyword arguments: a line of JSON for the caller."""
@@ -239,33 +241,12 @@ def _registered(model: Any) -> Iterator[Any]:
 
 
 def _database(path: str) -> Any:
-    """A database, open: opening one is a constructor in some versions and a static method in others."""
-    opened = pycolmap.Database.open(path) if isinstance(
-        pycolmap.Database.__dict__.get("open"), staticmethod
-    ) else None
-    if opened is None:
-        opened = pycolmap.Database()
-        opened.open(path)
-    return opened
-
-
-@contextmanager
-def _repeated(look: Callable[[], None], seconds: float = 1.0) -> Iterator[None]:
-    """Look again and again while the block runs, and once at its end."""
-    over = Event()
-
-    def watch() -> None:
-        while not over.wait(seconds):
-            look()
-
-    thread = Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-    look()
+    """A database, open: opening one is a static method in some versions, and a method of an empty one in others."""
+    if isinstance(pycolmap.Database.__dict__.get("open"), staticmethod):
+        return pycolmap.Database.open(path)
+    database = pycolmap.Database()
+    database.open(path)
+    return database
 
 
 @contextmanager
@@ -276,7 +257,7 @@ def _counted(folder: Path, total: int, report: Report, pattern: str = "*") -> It
         found = sum(path.is_file() for path in folder.rglob(pattern)) if folder.is_dir() else 0
         report(progress=min(found, total), total=total)
 
-    with _repeated(look):
+    with repeated(look):
         yield
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -23,7 +24,7 @@ from lfnet.preparation.patch_match import import_patch_match, run_patch_match, u
 from lfnet.preparation.steps import LOG, RECORD, WORK, Progress, Record, Say, Step, remove, run_steps
 
 
-class SceneMaker:
+class SceneMaker(ABC):
     """What a scene in the making knows of itself.
 
     Args:
@@ -70,8 +71,9 @@ class SceneMaker:
             remove_leftovers(self.scene)
             return self._make()
 
+    @abstractmethod
     def _make(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """Run the steps and finish."""
 
     def run(self, steps: Sequence[Step]) -> None:
         """Do the steps that aren't done."""

@@ -1,0 +1,31 @@
+"""Looking after work that can't report by itself how it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+
+
+@contextmanager
+def repeated(look: Callable[[], None], seconds: float = 1.0) -> Iterator[None]:
+    """Look again and again while the block lasts, from a thread, and once more when it has ended well.
+
+    Args:
+        look: called each time; what it raises ends the looking, not the block.
+        seconds: between two looks.
+    """
+    over = Event()
+
+    def watch() -> None:
+        while not over.wait(seconds):
+            look()
+
+    thread = Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    look()
