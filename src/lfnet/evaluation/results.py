@@ -1,14 +1,16 @@
-"""Results as a typed, versioned file, and what a table says of them."""
+"""Results as a typed, versioned file: what was measured, on what, under which settings, by which machine."""
 
 from __future__ import annotations
 
 import datetime
 import json
+import math
 import platform
 import subprocess
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,37 +18,53 @@ import torch
 
 from lfnet.files import write_bytes
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-VERSION = 1
+VERSION = 2
 """Of the file's layout; a reader refuses another."""
+
+UNTOUCHED = "turn000"
+"""Variant of a second picture that was neither turned nor zoomed."""
 
 
 @dataclass(frozen=True)
-class PairRow:
-    """What one method reached on one pair under one transformation."""
+class Row:
+    """What one method reached on one pair (or set of pictures) under one transformation and budget."""
 
     method: str
     pair: str
     group: str
     """Scene or stretch of frames, the unit of the bootstrap."""
-    variant: str
-    """Transformation of the second picture, e.g. `turn030`."""
     metrics: dict[str, float]
+    """Value of each metric; NaN = undefined for this pair."""
+    subset: str = "all"
+    """What tables are split by: a frame gap, `viewpoint`, a scene."""
+    variant: str = UNTOUCHED
+    """Transformation of the second picture, e.g. `turn030`, `zoom0.5`."""
+    budget: int = 0
+    """Most keypoints of a picture, K; 0 where there is none."""
 
 
 @dataclass(frozen=True)
-class Results:
-    """One run of a protocol."""
+class Section:
+    """One protocol on one data set."""
 
     protocol: str
-    settings: dict[str, Any]
-    environment: dict[str, str]
-    rows: list[PairRow]
-    seconds: dict[str, float] = field(default_factory=dict)
-    """Median time of an extraction by method."""
-    version: int = VERSION
+    """`matching`, `sweep`, `pose`, `homography`, `structure` or `cost`."""
+    data: str
+    """Name of the data set."""
+    rows: list[Row]
+    unit: str = "groups"
+    """What the groups are, in the plural: "scenes", "stretches of frames"."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """How pairs were chosen and measured, in types that JSON has."""
+    chosen: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What was tuned for each method on other pairs, e.g. `{"sift": {"ratio": 0.9, "threshold": 1.0}}`."""
+    skipped: list[str] = field(default_factory=list)
+    """What could not be measured, a line each."""
+
+    @property
+    def title(self) -> str:
+        """Protocol and data, as `matching on oxford`."""
+        return f"{self.protocol} on {self.data}"
 
     def methods(self) -> list[str]:
         """Methods in the order that they were run."""
@@ -56,19 +74,74 @@ class Results:
         """Transformations in the order that they were run."""
         return list(dict.fromkeys(row.variant for row in self.rows))
 
+    def budgets(self) -> list[int]:
+        """Budgets of keypoints, ascending."""
+        return sorted({row.budget for row in self.rows})
+
+    def subsets(self) -> list[str]:
+        """Subsets in the order of the pairs."""
+        return list(dict.fromkeys(row.subset for row in self.rows))
+
     def groups(self) -> list[str]:
         """Scenes or stretches of frames."""
         return list(dict.fromkeys(row.group for row in self.rows))
 
-    def mean(self, metric: str, method: str, variant: str, group: str | None = None) -> float:
-        """Mean of a metric over pairs, leaving out pairs where it is undefined; NaN if none is left."""
-        values = [
-            row.metrics[metric]
+    def metrics(self) -> list[str]:
+        """Every metric that a row has, in the order of their first mention."""
+        return list(dict.fromkeys(name for row in self.rows for name in row.metrics))
+
+    def only(
+        self,
+        *,
+        method: str | None = None,
+        variants: Iterable[str] | None = None,
+        budget: int | None = None,
+        subset: str | None = None,
+        group: str | None = None,
+    ) -> Section:
+        """The section with those of its rows alone that fit everything that is given."""
+        kept = None if variants is None else set(variants)
+        rows = [
+            row
             for row in self.rows
-            if row.method == method and row.variant == variant and group in (None, row.group)
+            if method in (None, row.method)
+            and (kept is None or row.variant in kept)
+            and budget in (None, row.budget)
+            and subset in (None, row.subset)
+            and group in (None, row.group)
         ]
-        known = [value for value in values if not np.isnan(value)]
-        return float(np.mean(known)) if known else float("nan")
+        return replace(self, rows=rows)
+
+    def mean(self, metric: str) -> float:
+        """Mean of a metric over all rows where it is defined; NaN if there is none."""
+        values = [row.metrics.get(metric, math.nan) for row in self.rows]
+        known = [value for value in values if not math.isnan(value)]
+        return float(np.mean(known)) if known else math.nan
+
+
+@dataclass(frozen=True)
+class Results:
+    """One run of a benchmark."""
+
+    sections: list[Section]
+    environment: dict[str, str]
+    """Versions, threads, processor, date, commit: `describe_environment`."""
+    methods: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What each method is: whatever decides its features, and `seconds`, its median time for a picture."""
+    command: str = ""
+    """What was typed."""
+    version: int = VERSION
+
+    def section(self, protocol: str, data: str | None = None) -> Section:
+        """The section of a protocol on a data set (the first, if none is named).
+
+        Raises:
+            KeyError: there is none.
+        """
+        for section in self.sections:
+            if section.protocol == protocol and data in (None, section.data):
+                return section
+        raise KeyError(f"no section {protocol} on {data or 'any data'}")
 
 
 def describe_environment(folder: Path | None = None) -> dict[str, str]:
@@ -112,7 +185,7 @@ def _processor() -> str:
 
 
 def write_results(path: Path, results: Results) -> None:
-    """Write results as JSON; undefined values become null.
+    """Write results as JSON; undefined and infinite values become null and "inf".
 
     Args:
         path: file to write; its folder is made where it is missing.
@@ -122,9 +195,16 @@ def write_results(path: Path, results: Results) -> None:
         OSError: it can't be written, for example because the disk is full.
     """
     plain = asdict(results)
-    for row in plain["rows"]:
-        row["metrics"] = {key: None if np.isnan(value) else value for key, value in row["metrics"].items()}
+    for section in plain["sections"]:
+        for row in section["rows"]:
+            row["metrics"] = {key: _plain(value) for key, value in row["metrics"].items()}
     write_bytes(path, (json.dumps(plain, indent=1, allow_nan=False) + "\n").encode())
+
+
+def _plain(value: float) -> float | str | None:
+    if math.isnan(value):
+        return None
+    return float(value) if math.isfinite(value) else "inf"
 
 
 def read_results(path: Path) -> Results:
@@ -138,117 +218,25 @@ def read_results(path: Path) -> Results:
 
     Raises:
         ValueError: if the file is no results file, or one of another version.
+        OSError: it can't be read.
     """
+    unknown = f"{path} is no results file of lfnet eval"
     try:
-        plain = json.loads(Path(path).read_text())
+        plain = json.loads(Path(path).read_text(encoding="utf-8"))
         version = plain["version"]
     except (json.JSONDecodeError, TypeError, KeyError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no results file of lfnet evaluate") from error
+        raise ValueError(unknown) from error
     if version != VERSION:
-        raise ValueError(f"{path} has version {version}, this lfnet reads {VERSION}: run the evaluation again")
-    rows = [
-        PairRow(**{**row, "metrics": {k: float("nan") if v is None else v for k, v in row["metrics"].items()}})
-        for row in plain.pop("rows")
-    ]
-    return Results(rows=rows, **plain)
+        raise ValueError(f"{path} has version {version}, this lfnet reads {VERSION}: run the benchmark again")
+    try:
+        sections = [
+            Section(**{**section, "rows": [_row(row) for row in section["rows"]]}) for section in plain.pop("sections")
+        ]
+        return Results(sections=sections, **plain)
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        raise ValueError(f"{unknown}: {error}") from error
 
 
-@dataclass(frozen=True)
-class Summary:
-    """One method's figures of one metric, with the 95 % interval over resampled groups of pairs."""
-
-    upright: float
-    upright_interval: tuple[float, float] | None
-    """None with fewer than two groups to resample."""
-    turned: float
-    """Mean over all turns, 0 included; NaN if only upright was measured."""
-    turned_interval: tuple[float, float] | None
-    worst_turn: float
-    worst_name: str
-    zooms: dict[str, float]
-    """Other transformations, by name."""
-
-
-def summarise(results: Results, method: str, metric: str, *, samples: int = 1000, seed: int = 0) -> Summary:
-    """Figures of one method: upright, over turns, at zooms.
-
-    Args:
-        results: a run.
-        method: one of its methods.
-        metric: e.g. `matching_score@5`.
-        samples: of the bootstrap.
-        seed: of the bootstrap.
-
-    Returns:
-        means over pairs and intervals.
-    """
-    turns = [name for name in results.variants() if name.startswith("turn") and "-" not in name]
-    others = [name for name in results.variants() if name not in turns]
-    means = {name: results.mean(metric, method, name) for name in results.variants()}
-    upright_names = [name for name in turns if name == "turn000"]
-    many = len(turns) > 1
-    worst = min(turns, key=lambda name: means[name]) if many else ""
-    return Summary(
-        upright=means.get("turn000", float("nan")),
-        upright_interval=bootstrap_interval(results, method, metric, upright_names, samples=samples, seed=seed),
-        turned=float(np.mean([means[name] for name in turns])) if many else float("nan"),
-        turned_interval=(
-            bootstrap_interval(results, method, metric, turns, samples=samples, seed=seed) if many else None
-        ),
-        worst_turn=means[worst] if many else float("nan"),
-        worst_name=worst,
-        zooms={name: means[name] for name in others},
-    )
-
-
-def bootstrap_interval(
-    results: Results,
-    method: str,
-    metric: str,
-    variants: Sequence[str],
-    *,
-    reference: str | None = None,
-    samples: int = 1000,
-    seed: int = 0,
-) -> tuple[float, float] | None:
-    """95 % interval of a mean, or of its ratio to a reference's, resampling groups with replacement.
-
-    Args:
-        results: a run.
-        method: one of its methods.
-        metric: e.g. `matching_score@5`.
-        variants: transformations that go into the mean.
-        reference: method to divide by, resampled alike; None = the mean itself.
-        samples: number of resamplings.
-        seed: of the generator.
-
-    Returns:
-        lower and upper end, or None if there are fewer than two groups (scenes, stretches of frames).
-    """
-    groups = results.groups()
-    if len(groups) < 2 or not variants:
-        return None
-    chosen = np.random.default_rng(seed).integers(0, len(groups), (samples, len(groups)))
-    means = _resampled_means(results, method, metric, variants, chosen)
-    if reference is not None:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            means = means / _resampled_means(results, reference, metric, variants, chosen)
-    known = means[np.isfinite(means)]
-    if not len(known):
-        return None
-    low, high = np.percentile(known, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def _resampled_means(
-    results: Results, method: str, metric: str, variants: Sequence[str], chosen: np.ndarray
-) -> np.ndarray:
-    index = {group: position for position, group in enumerate(results.groups())}
-    sums, counts = np.zeros(len(index)), np.zeros(len(index))
-    for row in results.rows:
-        value = row.metrics[metric]
-        if row.method == method and row.variant in variants and not np.isnan(value):
-            sums[index[row.group]] += value
-            counts[index[row.group]] += 1
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return sums[chosen].sum(axis=1) / counts[chosen].sum(axis=1)
+def _row(plain: dict[str, Any]) -> Row:
+    metrics = {key: math.nan if value is None else float(value) for key, value in plain["metrics"].items()}
+    return Row(**{**plain, "metrics": metrics})
