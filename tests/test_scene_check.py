@@ -169,7 +169,7 @@ def test_a_turn_shows_as_focal_length_times_its_tangent(copied: Path) -> None:
 
 def test_pictures_without_matches_have_no_error(scene: Path) -> None:
     frame = Scene.open(scene).frames[0]
-    blank = replace(frame, read_grey=lambda: np.full(SIZE[::-1], 99, np.uint8))
+    blank = replace(frame, read_image=lambda: np.full(SIZE[::-1], 99, np.uint8))
     error = reprojection_error(frame, blank)
     assert (error.matches, error.known, len(error.errors)) == (0, 0, 0)
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lfnet.coordinates import Size
 from lfnet.data.pair import View
+from lfnet.images import to_grey
 
 
 class SequenceError(ValueError):
@@ -23,7 +24,7 @@ class SequenceError(ValueError):
 class Frame:
     """One picture with its camera and depth, not yet read.
 
-    Where the lens is known to distort, `read_grey` and `read_depth` give the picture and the depth undistorted:
+    Where the lens is known to distort, `read_image` and `read_depth` give the picture and the depth undistorted:
     `intrinsics` is the pinhole camera of what they return.
     """
 
@@ -35,13 +36,18 @@ class Frame:
     """3x3; the centre of the top-left pixel is (0, 0)."""
     camera_from_world: NDArray[np.float64]
     """4x4, rigid."""
-    read_grey: Callable[[], NDArray[np.uint8]]
-    """Grey picture, (H, W)."""
+    read_image: Callable[[], NDArray[np.uint8]]
+    """Picture, (H, W, 3) RGB or (H, W) grey."""
     read_depth: Callable[[], NDArray[np.float32]] | None
     """z in the camera frame for every pixel of the picture, (H, W), in the unit of the poses, 0 where unknown; None
     where there is no depth."""
     distortion: tuple[float, ...] = ()
     """OpenCV's coefficients (k1, k2, p1, p2, k3) of the picture as stored; empty for a pinhole camera."""
+
+    def read_grey(self) -> NDArray[np.uint8]:
+        """Grey picture, (H, W), rounded as by `lfnet.images.read_grey`."""
+        image = self.read_image()
+        return image if image.ndim == 2 else np.rint(to_grey(image) * 255).astype(np.uint8)
 
 
 @dataclass(frozen=True)

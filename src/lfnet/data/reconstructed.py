@@ -17,7 +17,7 @@ from lfnet.data.depth_maps import read_arrays, read_depth_map
 from lfnet.data.frames import Frame, FrameSet, SequenceError, check_pose
 from lfnet.data.reconstructions import Camera, ReconstructionError, find_model, read_reconstruction
 from lfnet.data.registration import resample_depth
-from lfnet.images import image_size, list_images, natural_key, read_grey
+from lfnet.images import image_size, list_images, natural_key, read_image
 
 MEGADEPTH_MODELS = ("sparse", "sparse/0", "sparse-txt", "sparse-txt/0")
 """Where a scene has its COLMAP model, of undistorted pictures; poses are camera-from-world. Depth is HDF5, z in the
@@ -201,7 +201,7 @@ def _frame(
         size=size,
         intrinsics=intrinsics,
         camera_from_world=camera_from_world,
-        read_grey=partial(read_grey, image),
+        read_image=partial(read_image, image),
         read_depth=None if depth is None else partial(_read_depth, depth, intrinsics, size),
     )
 

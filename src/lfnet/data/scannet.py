@@ -19,7 +19,7 @@ from lfnet.data.calibration import check_intrinsics, invert_pose, read_matrix
 from lfnet.data.depth_maps import read_depth_png, scale_raw_depth
 from lfnet.data.frames import Frame, FrameSet, SequenceError, check_pose
 from lfnet.data.registration import align_depth
-from lfnet.images import image_size, natural_key, read_grey, to_grey
+from lfnet.images import image_size, natural_key, read_image
 
 EXPORTED_DEPTH_UNIT = 1e-3
 """Metres per step of the 16-bit depth that the exporter writes; 0 is unknown. A `.sens` file names its own steps per
@@ -99,7 +99,7 @@ def read_sens(path: Path) -> FrameSet:
                 size=recording.colour_size,
                 intrinsics=recording.rig.colour_intrinsics,
                 camera_from_world=recording.rig.camera_from_world(pose),
-                read_grey=partial(recording.read_grey, entry),
+                read_image=partial(recording.read_image, entry),
                 read_depth=partial(recording.read_depth, entry),
             )
         )
@@ -144,7 +144,7 @@ def read_exported(folder: Path) -> FrameSet:
                 size=size,
                 intrinsics=rig.colour_intrinsics,
                 camera_from_world=rig.camera_from_world(check_pose(pose, poses[stem])),
-                read_grey=partial(read_grey, images[stem]),
+                read_image=partial(read_image, images[stem]),
                 read_depth=partial(_read_exported_depth, depths[stem], rig, size),
             )
         )
@@ -194,8 +194,8 @@ class _Recording:
             count = self._read_header(file)
             self.entries = [self._read_entry(file, number, count) for number in range(count)]
 
-    def read_grey(self, entry: _Entry) -> NDArray[np.uint8]:
-        """Grey picture of a frame."""
+    def read_image(self, entry: _Entry) -> NDArray[np.uint8]:
+        """Picture of a frame, RGB."""
         content = self._content(entry.offset, entry.colour_bytes)
         if self.colour_kind == "raw":
             pixels = self._numbers(entry, content, np.dtype(np.uint8), (*self.colour_size[::-1], 3), "colour")
@@ -210,7 +210,7 @@ class _Recording:
                     f"{self._place(entry)}: a picture of {pixels.shape[1]}x{pixels.shape[0]}, but the header says "
                     f"{self.colour_size[0]}x{self.colour_size[1]}"
                 )
-        return np.rint(to_grey(pixels) * 255).astype(np.uint8)
+        return pixels
 
     def read_depth(self, entry: _Entry) -> NDArray[np.float32]:
         """Depth of a frame for every pixel of its picture, metres."""

@@ -136,7 +136,7 @@ class ViewCache:
 
 
 def shrunk_frame(frame: Frame, max_side: int | None) -> Frame:
-    """The frame with its long side at most `max_side` px: picture by area, depth by the nearest pixel.
+    """The frame with its long side at most `max_side` px: picture by area, in grey, depth by the nearest pixel.
 
     Args:
         frame: of any size.
@@ -146,7 +146,7 @@ def shrunk_frame(frame: Frame, max_side: int | None) -> Frame:
     if size == frame.size:
         return frame
 
-    def read_grey() -> NDArray[np.uint8]:
+    def read_image() -> NDArray[np.uint8]:
         return shrink(frame.read_grey(), max_side)
 
     def read_depth() -> NDArray[np.float32]:
@@ -160,7 +160,7 @@ def shrunk_frame(frame: Frame, max_side: int | None) -> Frame:
         frame,
         size=size,
         intrinsics=resize_matrix(frame.size, size) @ frame.intrinsics,
-        read_grey=read_grey,
+        read_image=read_image,
         read_depth=None if frame.read_depth is None else read_depth,
     )
 

@@ -25,7 +25,7 @@ from lfnet.data.frames import Frame
 from lfnet.data.layouts import read_frames
 from lfnet.data.pair_table import PairTable, PairTableError, read_pair_table
 from lfnet.data.reconstructions import Reconstruction, ReconstructionError, find_model, read_reconstruction
-from lfnet.images import read_grey
+from lfnet.images import read_image
 
 FORMAT = "lfnet-scene"
 VERSION = 1
@@ -185,7 +185,7 @@ def _scene_frames(folder: Path, manifest: dict[str, Any], model: Reconstruction)
                 size=camera.size,
                 intrinsics=camera.intrinsics,
                 camera_from_world=image.camera_from_world,
-                read_grey=partial(_read_picture, path, camera.size),
+                read_image=partial(_read_picture, path, camera.size),
                 read_depth=source.read_depth if source is not None else None,
             )
         else:
@@ -214,13 +214,13 @@ def _check_files(folder: Path, where: tuple[str, str], frames: list[Frame]) -> N
 
 
 def _read_picture(path: Path, size: Size) -> NDArray[np.uint8]:
-    grey = read_grey(path)
-    if grey.shape != (size[1], size[0]):
+    image = read_image(path)
+    if image.shape[:2] != (size[1], size[0]):
         raise SceneError(
-            f"{path}: {grey.shape[1]}x{grey.shape[0]}, but its camera has {size[0]}x{size[1]}; was it replaced? put "
+            f"{path}: {image.shape[1]}x{image.shape[0]}, but its camera has {size[0]}x{size[1]}; was it replaced? put "
             "the old one back, or prepare the scene anew"
         )
-    return grey
+    return image
 
 
 def _source_frames(folder: Path, manifest: dict[str, Any]) -> dict[str, Frame]:

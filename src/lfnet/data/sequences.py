@@ -13,7 +13,7 @@ from lfnet.data.calibration import check_intrinsics, invert_pose, read_matrix
 from lfnet.data.depth_maps import read_depth_png
 from lfnet.data.frames import Frame, FrameSet, SequenceError, check_pose
 from lfnet.data.registration import align_depth
-from lfnet.images import image_size, list_images, natural_key, read_grey
+from lfnet.images import image_size, list_images, natural_key, read_image
 
 DEPTH_UNIT = 1e-3
 """Metres per step of the 16-bit depth of both layouts; 0 is unknown, and `poses.txt` and `*.pose.txt` are 4x4
@@ -152,7 +152,7 @@ class _Cameras:
             size=size,
             intrinsics=check_intrinsics(self._intrinsics, size, self._source),
             camera_from_world=invert_pose(world_from_camera),
-            read_grey=partial(read_grey, image),
+            read_image=partial(read_image, image),
             read_depth=partial(self._read_depth, depth, size),
         )
 

@@ -16,7 +16,7 @@ from lfnet.data.calibration import check_intrinsics, invert_pose, read_matrix
 from lfnet.data.depth_maps import read_depth_png
 from lfnet.data.frames import Frame, FrameSet, SequenceError
 from lfnet.data.reconstructions import rotation_from_quaternion
-from lfnet.images import image_size, read_grey
+from lfnet.images import image_size, read_image
 
 DEPTH_UNIT = 1 / 5000
 """Metres per step of the 16-bit depth; 0 is unknown. Depth is registered to the picture, pixel by pixel.
@@ -96,7 +96,7 @@ def read_tum(folder: Path) -> FrameSet:
                 size=size,
                 intrinsics=lens.intrinsics,
                 camera_from_world=invert_pose(pose),
-                read_grey=partial(lenses[size].read_grey, image),
+                read_image=partial(lenses[size].read_image, image),
                 read_depth=partial(lenses[size].read_depth, depth_path),
                 distortion=lens.distortion,
             )
@@ -243,9 +243,9 @@ class _Undistorted:
         self._lens = lens
         self._size = size
 
-    def read_grey(self, path: Path) -> NDArray[np.uint8]:
+    def read_image(self, path: Path) -> NDArray[np.uint8]:
         # Beyond the stored picture its border is repeated: black would be an edge that is not in the scene.
-        return self._pinhole(read_grey(path), cv2.INTER_LINEAR, cv2.BORDER_REPLICATE)
+        return self._pinhole(read_image(path), cv2.INTER_LINEAR, cv2.BORDER_REPLICATE)
 
     def read_depth(self, path: Path) -> NDArray[np.float32]:
         depth = read_depth_png(path, DEPTH_UNIT)

@@ -16,7 +16,7 @@ from lfnet.data.frames import Frame
 from lfnet.data.reconstructions import Reconstruction, read_reconstruction
 from lfnet.data.scenes import depth_path, read_depth_file
 from lfnet.files import held, make_folder
-from lfnet.images import read_grey
+from lfnet.images import read_image
 from lfnet.preparation.depth import Agreement, DepthMaps, DepthSettings, measure_agreement
 from lfnet.preparation.manifest import MANIFEST, missing_files, plain, says_already, write_manifest
 from lfnet.preparation.pairs import PairSettings, make_pair_table, write_pair_table
@@ -217,7 +217,7 @@ def own_frames(scene: Path, model: Reconstruction) -> list[Frame]:
                 size=camera.size,
                 intrinsics=camera.intrinsics,
                 camera_from_world=image.camera_from_world,
-                read_grey=partial(read_grey, scene / "images" / image.name),
+                read_image=partial(read_image, scene / "images" / image.name),
                 read_depth=partial(read_depth_file, depth_path(scene, image.name), camera.size),
             )
         )
