@@ -1,0 +1,148 @@
+"""Features that somebody else has made, from a file in hloc's layout."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+from lfnet.features import Features
+from lfnet.integrations.hloc import FeatureFileError, list_names, open_file
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from lfnet.coordinates import Size
+
+NEEDED = ("keypoints", "descriptors", "image_size")
+"""Arrays without which a picture's features are of no use."""
+
+
+class FeatureFile:
+    """Features of pictures, read from an HDF5 file that any program has made.
+
+    Pictures are named in it relative to some folder; where that lies above or below the data's own, a name is found
+    by the longest ending that both have, as long as only one picture of the file has it.
+
+    Args:
+        path: of the file: a group for each picture, with keypoints (N, 2) in pixels as stored, descriptors (D, N),
+            image_size (2,) and, where there are any, scores, scales and orientations.
+
+    Raises:
+        FeatureFileError: it is missing, damaged, or holds no features.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.name = self.path.stem
+        """In tables; `make_methods` puts the folder before it where two files have one name."""
+        with open_file(self.path) as file:
+            self._names = [name for name in list_names(file) if "keypoints" in _group(file, name)]
+            counts = [_group(file, name)["keypoints"].shape[0] for name in self._names]
+            scored = any("scores" in _group(file, name) for name in self._names)
+        if not self._names:
+            raise FeatureFileError(f"{path}: holds no keypoints; expected a group for each picture, as hloc writes it")
+        self.most_keypoints = max(counts)
+        """Keypoints of the picture that has most: a larger budget can't be measured fairly."""
+        with self.path.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256") if hasattr(hashlib, "file_digest") else _digest(content)
+        self.settings: dict[str, Any] = {
+            "kind": "file",
+            "sha256": digest.hexdigest(),
+            "order": "by score" if scored else "as in the file, which has no scores",
+            "most_keypoints": self.most_keypoints,
+        }
+        self._by_ending = _endings(self._names)
+
+    def features(self, picture: str, size: Size, max_keypoints: int) -> Features:
+        """The strongest features of one picture; those without scores in the file's order.
+
+        Args:
+            picture: its name in the data set.
+            size: (width, height) at which the benchmark looks at it, in pixels.
+            max_keypoints: the budget.
+
+        Returns:
+            at most that many features, in pixels of the picture at that size.
+
+        Raises:
+            FeatureFileError: the file has no such picture, or not all of its arrays.
+            ValueError: arrays that don't go together, or hold NaN.
+        """
+        name = self.find(picture)
+        with open_file(self.path) as file:
+            group = _group(file, name)
+            missing = [key for key in NEEDED if key not in group]
+            if missing:
+                raise FeatureFileError(
+                    f"{self.path}: picture {name!r} has no {' and no '.join(missing)}; write features as hloc does"
+                )
+            arrays = {key: np.asarray(group[key]) for key in group}
+        try:
+            found = _features_of(arrays)
+        except (ValueError, TypeError) as error:
+            raise FeatureFileError(f"{self.path}: picture {name!r}: {error}") from error
+        kept = found.top(max_keypoints) if "scores" in arrays else found.select(np.arange(len(found))[:max_keypoints])
+        return kept.resized(size)
+
+    def find(self, picture: str) -> str:
+        """The name that the file has for a picture.
+
+        Raises:
+            FeatureFileError: none, or several that end alike.
+        """
+        if picture in self._names:
+            return picture
+        parts = Path(picture).parts
+        for start in range(len(parts)):
+            fitting = self._by_ending.get("/".join(parts[start:]), [])
+            if len(fitting) == 1:
+                return fitting[0]
+            if fitting:
+                some = ", ".join(fitting[:3])
+                raise FeatureFileError(f"{self.path}: {picture!r} could be any of {some}; name folders alike")
+        raise FeatureFileError(f"{self.path}: no features of picture {picture!r}; it has {self._names[0]!r} and so on")
+
+
+def _group(file: h5py.File, name: str) -> h5py.Group:
+    group = file[name]
+    assert isinstance(group, h5py.Group), "names are those of groups that hold arrays"
+    return group
+
+
+def _digest(content: Any) -> Any:
+    state = hashlib.sha256()
+    while block := content.read(1 << 20):
+        state.update(block)
+    return state
+
+
+def _endings(names: list[str]) -> dict[str, list[str]]:
+    """Names by each of their endings: `a/b/c`, `b/c` and `c`."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        parts = name.split("/")
+        for start in range(len(parts)):
+            found.setdefault("/".join(parts[start:]), []).append(name)
+    return found
+
+
+def _features_of(arrays: dict[str, NDArray[Any]]) -> Features:
+    keypoints = arrays["keypoints"].reshape(-1, 2) if arrays["keypoints"].size == 0 else arrays["keypoints"]
+    count = len(keypoints)
+    descriptors = arrays["descriptors"]
+    if descriptors.ndim != 2 or descriptors.shape[1] != count:
+        raise ValueError(f"descriptors must have shape (D, {count}), got {descriptors.shape}")
+    width, height = (int(side) for side in arrays["image_size"].reshape(2))
+    return Features(
+        # Some programs keep more of a keypoint beside its place.
+        keypoints[:, :2],
+        arrays.get("scales", np.ones(count)),
+        arrays.get("orientations", np.zeros(count)),
+        arrays.get("scores", np.zeros(count)),
+        np.ascontiguousarray(descriptors.T),
+        (width, height),
+    )
