@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import cv2
@@ -40,6 +41,60 @@ def nearest_neighbours(
     return index, _distances(descriptors_a, descriptors_b, index)
 
 
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """The nearest descriptors of two pictures, both ways: all that matching by descriptors needs to know of them."""
+
+    b_of_a: NDArray[np.int64]
+    """(Na,) index of the nearest of b; -1 where b is empty."""
+    a_of_b: NDArray[np.int64]
+    """(Nb,) index of the nearest of a; -1 where a is empty."""
+    distances: NDArray[np.float32]
+    """(Na,) distance to the nearest of b: Euclidean, or Hamming; infinite where b is empty."""
+    second: NDArray[np.float32]
+    """(Na,) distance to the second nearest of b; infinite where there is none."""
+
+    @classmethod
+    def of(cls, descriptors_a: NDArray, descriptors_b: NDArray) -> Neighbours:
+        """Compare two sets of descriptors.
+
+        Args:
+            descriptors_a: (Na, D) float32, or uint8 whose bits are compared.
+            descriptors_b: (Nb, D) of the same type; of equal distances the first counts.
+
+        Raises:
+            ValueError: the two don't go together.
+        """
+        if len(descriptors_a) == 0 or len(descriptors_b) == 0:
+            none = np.full(len(descriptors_a), np.inf, np.float32)
+            return cls(np.full(len(descriptors_a), -1), np.full(len(descriptors_b), -1), none, none)
+        _check_comparable(descriptors_a, descriptors_b)
+        b_of_a, a_of_b, squared = _nearest(_as_vectors(descriptors_a), _as_vectors(descriptors_b))
+        second = squared if descriptors_a.dtype == np.uint8 else np.sqrt(squared)
+        return cls(b_of_a, a_of_b, _distances(descriptors_a, descriptors_b, b_of_a), second)
+
+    def mutual(self, ratio: float | None = None) -> NDArray[np.int64]:
+        """Pairs of features that are each the other's nearest.
+
+        Args:
+            ratio: keep a pair only where its distance is below this times that of the second nearest in b (Lowe's
+                test). None: no such test.
+
+        Returns:
+            (M, 2) index in a and in b, in the order of a.
+
+        Raises:
+            ValueError: a ratio outside (0, 1].
+        """
+        if ratio is not None and not 0 < ratio <= 1:
+            raise ValueError(f"ratio must be in (0, 1], got {ratio}")
+        index = np.flatnonzero(self.b_of_a >= 0)
+        index = index[self.a_of_b[self.b_of_a[index]] == index]
+        if ratio is not None:
+            index = index[self.distances[index] < ratio * self.second[index]]
+        return np.stack([index, self.b_of_a[index]], axis=1)
+
+
 def mutual_nearest_neighbours(
     features_a: Features,
     features_b: Features,
@@ -65,24 +120,15 @@ def mutual_nearest_neighbours(
 
     Source: Ono et al. 2018, section 4.1, for matching by nearest neighbours without the ratio test.
     """
-    if ratio is not None and not 0 < ratio <= 1:
-        raise ValueError(f"ratio must be in (0, 1], got {ratio}")
     a, b = features_a.descriptors, features_b.descriptors
-    if len(a) == 0 or len(b) == 0:
-        return Matches.empty()
-    _check_comparable(a, b)
-    b_of_a, a_of_b, second = _nearest(_as_vectors(a), _as_vectors(b))
-    mutual = np.flatnonzero(a_of_b[b_of_a] == np.arange(len(a)))
-    distances = _distances(a[mutual], b, b_of_a[mutual])
-    keep = np.ones(len(mutual), bool)
-    if ratio is not None:
-        limit = second[mutual] if a.dtype == np.uint8 else np.sqrt(second[mutual])
-        keep &= distances < ratio * limit
+    neighbours = Neighbours.of(a, b)
+    indices = neighbours.mutual(ratio)
+    distances = neighbours.distances[indices[:, 0]]
     if max_distance is not None:
-        keep &= distances <= max_distance
-    index_a = mutual[keep]
+        keep = distances <= max_distance
+        indices, distances = indices[keep], distances[keep]
     worst = 8.0 * a.shape[1] if a.dtype == np.uint8 else 2.0
-    return Matches(np.stack([index_a, b_of_a[index_a]], axis=1), 1 - distances[keep] / worst)
+    return Matches(indices, 1 - distances / worst)
 
 
 def verify(
