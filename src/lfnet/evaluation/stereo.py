@@ -1,4 +1,4 @@
-"""Protocol on the stereo pair that scikit-image bundles: real, with measured disparity, never trained on."""
+"""The stereo pair that scikit-image bundles: real, with measured disparity, never trained on."""
 
 from __future__ import annotations
 
@@ -7,17 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lfnet.evaluation.protocols import EvaluationPair, run_protocol
+from lfnet.evaluation.pairs import Dataset, EvaluationPair
 from lfnet.evaluation.truth import DisparityTruth
 from lfnet.images import to_grey
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
     from numpy import ndarray as Array
-
-    from lfnet.evaluation.baselines import Extractor
-    from lfnet.evaluation.protocols import Progress, ProtocolSettings
-    from lfnet.evaluation.results import Results
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,8 @@ class StereoPair:
 
     def pair(self) -> EvaluationPair:
         """Left against right."""
-        return EvaluationPair("motorcycle", "motorcycle", "left", "right", DisparityTruth.from_left(self.disparity))
+        truth = DisparityTruth.from_left(self.disparity)
+        return EvaluationPair("motorcycle", "motorcycle", "left", "right", truth)
 
 
 def motorcycle() -> StereoPair:
@@ -114,18 +111,12 @@ def photo_error(left: Array, right: Array, disparity: Array) -> float:
     return float(np.abs(difference).mean())
 
 
-def evaluate_stereo(
-    extractors: list[Extractor], settings: ProtocolSettings, *, progress: Progress | None = None
-) -> Results:
-    """Measure methods on the bundled stereo pair.
+def stereo_dataset() -> Dataset:
+    """The bundled stereo pair as a data set of one pair, in colour.
 
-    Args:
-        extractors: the methods.
-        settings: how to measure.
-        progress: wraps the rows, given their number.
-
-    Returns:
-        the results.
+    Raises:
+        ModuleNotFoundError: if scikit-image is not installed.
     """
     stereo = motorcycle()
-    return run_protocol("stereo", [stereo.pair()], stereo.load, extractors, settings, progress=progress)
+    pictures = {"left": stereo.left, "right": stereo.right}
+    return Dataset(name="stereo", kind="stereo", pairs=[stereo.pair()], load=pictures.__getitem__, unit="pairs")
