@@ -84,7 +84,7 @@ def _read(path: Path, settings: str) -> Arrays | None:
         with h5py.File(path, "r") as file:
             if file.attrs.get("settings") != settings:
                 return None
-            return {name: np.asarray(file[name]) for name in file}
+            return {str(name): np.asarray(values) for name, values in file.items()}
     except (OSError, KeyError):
         return None
 

@@ -72,11 +72,15 @@ def difference_interval(
         lower and upper end of after - before, or None if fewer than two groups have a defined difference.
     """
     differences = [
-        Row(old.method, old.pair, old.group, {metric: new.metrics.get(metric, math.nan) - old.metrics.get(metric, math.nan)})
+        Row(old.method, old.pair, old.group, {metric: _value(new, metric) - _value(old, metric)})
         for old, new in zip(before, after, strict=True)
     ]
     groups = list(dict.fromkeys(row.group for row in differences))
     return _interval(_resampled(_totals(differences, metric, groups), samples, seed))
+
+
+def _value(row: Row, metric: str) -> float:
+    return row.metrics.get(metric, math.nan)
 
 
 def _totals(rows: Sequence[Row], metric: str, groups: Sequence[str]) -> NDArray[np.float64]:
@@ -84,7 +88,7 @@ def _totals(rows: Sequence[Row], metric: str, groups: Sequence[str]) -> NDArray[
     place = {group: index for index, group in enumerate(groups)}
     totals = np.zeros((2, len(groups)))
     for row in rows:
-        value = row.metrics.get(metric, math.nan)
+        value = _value(row, metric)
         if math.isfinite(value):
             totals[:, place[row.group]] += value, 1
     return totals
