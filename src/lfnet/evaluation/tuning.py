@@ -1,0 +1,225 @@
+"""What protocols of estimated geometry share: each method is tuned on pairs set aside, then measured on the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lfnet.evaluation.fair import Failures, fair_rows
+from lfnet.evaluation.measured_frames import evenly
+from lfnet.evaluation.results import Row, Section
+from lfnet.evaluation.source import Unmeasured
+
+if TYPE_CHECKING:
+    from lfnet.evaluation.extractors import Method
+    from lfnet.evaluation.pairs import Dataset, EvaluationPair
+    from lfnet.evaluation.source import FeatureSource
+
+RATIOS = (1.0, 0.95, 0.9, 0.85, 0.8)
+"""Largest distance of a match relative to the second nearest; 1 = no such test. Lowe (2004) has 0.8."""
+THRESHOLDS = (1.0, 0.5, 2.0, 3.0)
+"""Pixels within which MAGSAC takes a match for right; 1 px is SuperGlue's, 0.5 LoFTR's."""
+Progress = Callable[[str], None]
+"""Called before each pair with what is being measured."""
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """How matches become a model; what is tuned for each method alone."""
+
+    ratio: float = RATIOS[0]
+    """Of Lowe's test; 1 = no test."""
+    threshold: float = THRESHOLDS[0]
+    """Of MAGSAC, pixels."""
+
+    @property
+    def ratio_test(self) -> float | None:
+        """As `Neighbours.mutual` takes it."""
+        return None if self.ratio >= 1 else self.ratio
+
+
+@dataclass(frozen=True)
+class EstimationSettings:
+    """How geometry is estimated from matches; the same for every method but for what is tuned."""
+
+    budget: int = 2048
+    """Keypoints of a picture, K."""
+    ratio: float | None = None
+    """Of Lowe's test, for every method; 1 = no test, None = tuned for each."""
+    threshold: float | None = None
+    """Of MAGSAC, pixels, for every method; None = tuned for each."""
+    every: int = 4
+    """Every how many-th group of pairs is set aside to tune on; needs at least as many groups."""
+    tuning_pairs: int = 40
+    """Pairs at most to tune on, evenly chosen."""
+    confidence: float = 0.9999
+    """Wanted probability of having drawn one sample without outliers."""
+    max_iterations: int = 10_000
+    """Samples drawn at most."""
+    seed: int = 0
+    """Of the samples."""
+
+    def __post_init__(self) -> None:
+        if self.budget < 1 or self.tuning_pairs < 1 or self.max_iterations < 1:
+            raise ValueError("budget, tuning_pairs and max_iterations must be at least 1")
+        if self.ratio is not None and not 0 < self.ratio <= 1:
+            raise ValueError(f"ratio must be in (0, 1], got {self.ratio}")
+        if self.threshold is not None and self.threshold <= 0:
+            raise ValueError(f"threshold must be positive pixels, got {self.threshold}")
+        if self.every < 2:
+            raise ValueError(f"every must be at least 2, or no pair is left to report, got {self.every}")
+        if not 0 < self.confidence < 1:
+            raise ValueError(f"confidence must be in (0, 1), got {self.confidence}")
+
+    def candidates(self) -> list[Estimator]:
+        """What is tried, the default first."""
+        ratios = RATIOS if self.ratio is None else (self.ratio,)
+        thresholds = THRESHOLDS if self.threshold is None else (self.threshold,)
+        return [Estimator(*each) for each in product(ratios, thresholds)]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One protocol: which pairs it takes, and what it measures of one."""
+
+    protocol: str
+    usable: Callable[[EvaluationPair], bool]
+    """Whether a pair has the truth that it needs."""
+    needs: str
+    """That truth in words."""
+    measure: Callable[[Method, Dataset, EvaluationPair, Estimator], dict[str, float]]
+    """Metrics of one method on one pair. Raises Unmeasured."""
+    objective: str
+    """Metric whose mean over the pairs set aside is made large."""
+
+
+def measure_tuned(
+    task: Task,
+    dataset: Dataset,
+    source: FeatureSource,
+    settings: EstimationSettings,
+    progress: Progress,
+    tuning_data: Dataset | None = None,
+) -> Section:
+    """Every method on every pair that isn't set aside, each with its own estimator.
+
+    Args:
+        task: what to measure.
+        dataset: pairs.
+        source: features of the methods.
+        settings: how.
+        progress: called before each pair.
+        tuning_data: pairs to tune on, so that none of `dataset` is set aside; None = every fourth group of it.
+
+    Returns:
+        the section; `chosen` says what was tuned for each method, and on how many pairs.
+    """
+    pairs = [pair for pair in dataset.pairs if task.usable(pair)]
+    title = f"{task.protocol} on {dataset.name}"
+    if not pairs:
+        return Section(task.protocol, dataset.name, [], dataset.unit, skipped=[f"{title}: no pair has {task.needs}"])
+    lines: list[str] = []
+    chosen, reported = _tuned(task, dataset, pairs, source, settings, progress, tuning_data, lines)
+    failures = Failures()
+    rows: list[Row] = []
+    for pair in reported:
+        progress(f"{title}: {pair.name}")
+        for method in source.methods:
+            estimator = Estimator(chosen[method.name]["ratio"], chosen[method.name]["threshold"])
+
+            def measure(
+                pair: EvaluationPair = pair, method: Method = method, estimator: Estimator = estimator
+            ) -> dict[str, float]:
+                return task.measure(method, dataset, pair, estimator)
+
+            values = failures.attempt(method.name, pair.name, measure)
+            if values is not None:
+                rows.append(Row(method.name, pair.name, pair.group, values, subset=pair.subset, budget=settings.budget))
+    rows, left_out = fair_rows(rows, failures, reported)
+    return Section(
+        task.protocol,
+        dataset.name,
+        rows,
+        dataset.unit,
+        settings={"data": dataset.settings, "rules": asdict(source.rules), **asdict(settings)},
+        chosen=chosen,
+        skipped=[*dataset.skipped, *lines, *left_out],
+    )
+
+
+def _tuned(
+    task: Task,
+    dataset: Dataset,
+    pairs: list[EvaluationPair],
+    source: FeatureSource,
+    settings: EstimationSettings,
+    progress: Progress,
+    tuning_data: Dataset | None,
+    lines: list[str],
+) -> tuple[dict[str, dict[str, Any]], list[EvaluationPair]]:
+    """What was chosen for each method, and the pairs to report; what there is to say goes to `lines`."""
+    candidates = settings.candidates()
+    if len(candidates) == 1:
+        return {method.name: asdict(candidates[0]) for method in source.methods}, pairs
+    data, reported = dataset, pairs
+    if tuning_data is not None:
+        data, aside = tuning_data, [pair for pair in tuning_data.pairs if task.usable(pair)]
+        if not aside:
+            raise ValueError(f"{task.protocol}: no pair of {tuning_data.name} has {task.needs}, to tune on")
+    else:
+        aside, reported = set_aside(pairs, settings.every)
+        if not aside:
+            lines.append(
+                f"nothing is tuned for {task.protocol} on {dataset.name}, which has fewer than {settings.every} groups "
+                f"of pairs: no ratio test and a threshold of {candidates[0].threshold:g} px for every method"
+            )
+            return {method.name: asdict(candidates[0]) for method in source.methods}, pairs
+    aside = evenly(aside, settings.tuning_pairs)
+    chosen = {}
+    for method in source.methods:
+        best, count = _best(task, method, data, aside, candidates, progress)
+        if count == 0:
+            lines.append(f"nothing is tuned for {method.name}: it fails on every pair set aside")
+        chosen[method.name] = {**asdict(best), "tuned_on": data.name, "tuning_pairs": count}
+    return chosen, reported
+
+
+def set_aside(pairs: Sequence[EvaluationPair], every: int) -> tuple[list[EvaluationPair], list[EvaluationPair]]:
+    """Pairs to tune on and pairs to report: whole groups, as pairs of one group are alike.
+
+    Args:
+        pairs: in their order.
+        every: the last of so many groups is set aside.
+
+    Returns:
+        pairs set aside, none where there are fewer groups than that; and the others.
+    """
+    groups = list(dict.fromkeys(pair.group for pair in pairs))
+    chosen = set(groups[every - 1 :: every])
+    return [pair for pair in pairs if pair.group in chosen], [pair for pair in pairs if pair.group not in chosen]
+
+
+def _best(
+    task: Task,
+    method: Method,
+    data: Dataset,
+    pairs: Sequence[EvaluationPair],
+    candidates: Sequence[Estimator],
+    progress: Progress,
+) -> tuple[Estimator, int]:
+    """The candidate of the highest mean, the first of equals, and on how many pairs."""
+    scores = []
+    for pair in pairs:
+        progress(f"tuning {method.name} for {task.protocol}: {pair.name}")
+        try:
+            scores.append([task.measure(method, data, pair, each)[task.objective] for each in candidates])
+        except Unmeasured:
+            continue  # It is said again where pairs are reported, if it matters there.
+    if not scores:
+        return candidates[0], 0
+    # Rounded, so that the last digit of a sum doesn't decide between equals.
+    return candidates[int(np.argmax(np.mean(scores, axis=0).round(9)))], len(scores)
