@@ -144,8 +144,58 @@ def match_features(task: dict[str, Any], report: Report) -> None:
     )
     with _database(task["database"]) as database:
         counts = {name: getattr(database, f"num_{name}_image_pairs") for name in ("matched", "verified")}
-        # Properties in 3.12, methods later.
-        report(**{name: count() if callable(count) else count for name, count in counts.items()})
+        report(**{name: _number(count) for name, count in counts.items()})
+
+
+def import_features(task: dict[str, Any], report: Report) -> None:
+    """Keypoints of pictures and matches of pairs of them, from a file of arrays, into a database that has neither.
+
+    The arrays stand one behind the other, in the order of the task's names and of the file's own pairs.
+    """
+    with np.load(task["data"]) as data:
+        arrays = {name: data[name] for name in data}
+    keypoints = np.split(arrays["keypoints"], np.cumsum(arrays["keypoint_counts"])[:-1])
+    matches = np.split(arrays["matches"], np.cumsum(arrays["match_counts"])[:-1])
+    with _database(task["database"]) as database:
+        images = {image.name: image.image_id for image in database.read_all_images()}
+        numbers = [images[name] for name in task["names"]]
+        # Where there is nothing, splitting it still gives one piece.
+        for number, rows in zip(numbers, keypoints, strict=False):
+            database.write_keypoints(number, rows)
+        for (a, b), rows in zip(arrays["pairs"].tolist(), matches, strict=False):
+            database.write_matches(numbers[a], numbers[b], rows)
+
+
+def verify_matches(task: dict[str, Any], report: Report) -> None:
+    """Two-view geometry of every pair of pictures that has matches."""
+    options = pycolmap.TwoViewGeometryOptions()
+    with_seed(options.ransac, task["seed"])
+    if hasattr(pycolmap, "geometric_verification"):
+        verifier = configured(pycolmap.GeometricVerifierOptions(), num_threads=task["threads"])
+        pycolmap.geometric_verification(
+            task["database"], verifier_options=verifier, two_view_geometry_options=options
+        )
+    else:
+        _verify_listed(task["database"], Path(task["pairs"]), options)
+    with _database(task["database"]) as database:
+        report(verified=_number(database.num_verified_image_pairs))
+
+
+def _verify_listed(database: str, pairs: Path, options: Any) -> None:
+    """Verification in versions that want the pairs by name, in a file."""
+    with _database(database) as opened:
+        names = sorted(image.name for image in opened.read_all_images())
+    strange = [name for name in names if len(name.split()) != 1]
+    if strange:
+        version = pycolmap.__version__
+        raise ValueError(f"pycolmap {version} takes no names with blanks ({strange[0]!r}); a newer one does")
+    pairs.write_text("".join(f"{a} {b}\n" for number, a in enumerate(names) for b in names[number + 1 :]))
+    pycolmap.verify_matches(database, str(pairs), options)
+
+
+def _number(count: Any) -> int:
+    """A count of a database's: a property in 3.12, a method later."""
+    return int(count() if callable(count) else count)
 
 
 def map_pictures(task: dict[str, Any], report: Report) -> None:
@@ -158,6 +208,8 @@ def map_pictures(task: dict[str, Any], report: Report) -> None:
     )
     for part, values in task["demands"].items():
         configured(getattr(options, part), **values)
+    if task.get("fixed_cameras"):
+        configured(options, ba_refine_focal_length=False, ba_refine_extra_params=False)
     with_seed(options, task["seed"])
     registered = 0
 
@@ -181,6 +233,7 @@ def map_pictures(task: dict[str, Any], report: Report) -> None:
                 "model": number,
                 "names": sorted(image.name for image in _registered(model)),
                 "points": model.num_points3D(),
+                "observations": model.compute_num_observations(),
                 "reprojection_error": model.compute_mean_reprojection_error(),
                 "track_length": model.compute_mean_track_length(),
             }
@@ -264,7 +317,15 @@ def _counted(folder: Path, total: int, report: Report, pattern: str = "*") -> It
 TASKS = {
     function.__name__: function
     for function in (
-        versions, register_pictures, extract_features, match_features, map_pictures, undistort, patch_match
+        versions,
+        register_pictures,
+        extract_features,
+        match_features,
+        import_features,
+        verify_matches,
+        map_pictures,
+        undistort,
+        patch_match,
     )
 }
 """What the process can be asked for, by name."""
