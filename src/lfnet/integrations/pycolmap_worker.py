@@ -184,13 +184,20 @@ def verify_matches(task: dict[str, Any], report: Report) -> None:
 def _verify_listed(database: str, pairs: Path, options: Any) -> None:
     """Verification in versions that want the pairs by name, in a file."""
     with _database(database) as opened:
-        names = sorted(image.name for image in opened.read_all_images())
-    strange = [name for name in names if len(name.split()) != 1]
+        images = opened.read_all_images()
+        listed = [
+            (a.name, b.name)
+            for number, a in enumerate(images)
+            for b in images[number + 1 :]
+            if opened.exists_matches(a.image_id, b.image_id)
+        ]
+    strange = [name for pair in listed for name in pair if len(name.split()) != 1]
     if strange:
         version = pycolmap.__version__
         raise ValueError(f"pycolmap {version} takes no names with blanks ({strange[0]!r}); a newer one does")
-    pairs.write_text("".join(f"{a} {b}\n" for number, a in enumerate(names) for b in names[number + 1 :]))
-    pycolmap.verify_matches(database, str(pairs), options)
+    if listed:
+        pairs.write_text("".join(f"{a} {b}\n" for a, b in listed))
+        pycolmap.verify_matches(database, str(pairs), options)
 
 
 def _number(count: Any) -> int:
