@@ -5,144 +5,142 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from lfnet.evaluation.results import bootstrap_interval, summarise
+from lfnet.evaluation.summary import EXPLAINED, REFERENCE, TITLES, Cell, described, section_tables
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from lfnet.evaluation.results import Results
+    from lfnet.evaluation.intervals import Interval
+    from lfnet.evaluation.results import Results, Section
+    from lfnet.evaluation.summary import Column, Table
 
-REFERENCE = "rootsift"
-"""The method that ratios refer to."""
+SHOWN_SKIPPED = 10
+"""Lines of what was skipped that a report lists for a section; the rest is counted."""
 
-
-def score_table(results: Results, metric: str, *, reference: str = REFERENCE) -> str:
-    """One metric of every method: upright, over turns, the worst turn, zooms, and ratios to a reference.
-
-    Args:
-        results: a run.
-        metric: e.g. `matching_score@5`.
-        reference: method that ratios refer to; left out if it was not run.
-
-    Returns:
-        Markdown.
-    """
-    turns = [name for name in results.variants() if name.startswith("turn") and "-" not in name]
-    others = [name for name in results.variants() if name not in turns]
-    compare = reference if reference in results.methods() else None
-    header = ["method"] + (["upright"] if "turn000" in turns else [])
-    if len(turns) > 1:
-        header += [f"mean of {len(turns)} turns", "worst turn"]
-    rows = []
-    for method in results.methods():
-        summary = summarise(results, method, metric)
-        base = summarise(results, compare, metric) if compare and method != compare else None
-        cells = [method]
-        if "turn000" in turns:
-            ratio = _ratio(results, method, compare, metric, ["turn000"]) if base else ""
-            cells.append(_cell(summary.upright, summary.upright_interval, ratio))
-        if len(turns) > 1:
-            ratio = _ratio(results, method, compare, metric, turns) if base else ""
-            cells.append(_cell(summary.turned, summary.turned_interval, ratio))
-            degrees = int(summary.worst_name.removeprefix("turn"))
-            share = f", {summary.worst_turn / summary.upright:.2f} of upright" if summary.upright > 0 else ""
-            cells.append(f"{number(summary.worst_turn)} at {degrees}°{share}")
-        for name in others:
-            value = summary.zooms[name]
-            times = f", {value / base.zooms[name]:.2f}x" if base and base.zooms[name] > 0 else ""
-            cells.append(number(value) + times)
-        rows.append(cells)
-    return markdown(header + others, rows)
+SHOWN_COLUMNS = 14
+"""A wider table is not printed: the page has it."""
 
 
-def detail_table(results: Results, thresholds: Sequence[float]) -> str:
-    """The other metrics of every method, means over pairs and turns, and its cost.
+def tables(results: Results) -> str:
+    """Every table of a run as Markdown, with its command and machine.
 
     Args:
         results: a run.
-        thresholds: pixels that were measured, ascending.
 
     Returns:
-        Markdown.
+        Markdown; the best of a column is bold, what is not told apart from it has the sign ≈.
     """
-    turns = [name for name in results.variants() if name.startswith("turn") and "-" not in name]
-    metrics = [f"matching_score@{t:g}" for t in thresholds] + [f"repeatability@{t:g}" for t in thresholds]
-    metrics += [f"precision@{thresholds[-1]:g}", "localisation_error", "orientation_agreement"]
-    metrics += ["keypoints", "visible"]
-    rows = []
-    for method in results.methods():
-        cells = [method]
-        for metric in metrics:
-            known = [value for value in (results.mean(metric, method, name) for name in turns) if value == value]
-            mean = sum(known) / len(known) if known else math.nan
-            cells.append(f"{mean:.0f}" if metric in ("keypoints", "visible") else number(mean))
-        seconds = results.seconds.get(method)
-        cells.append(f"{1000 * seconds:.0f}" if seconds else "")
-        rows.append(cells)
-    return markdown(["method", *(name.replace("_", " ") for name in metrics), "ms a picture"], rows)
-
-
-def group_table(results: Results, metric: str, variant: str = "turn000") -> str:
-    """One metric of every method by scene.
-
-    Args:
-        results: a run.
-        metric: e.g. `matching_score@5`.
-        variant: transformation of the second picture.
-
-    Returns:
-        Markdown.
-    """
-    groups = results.groups()
-    rows = []
-    for method in results.methods():
-        values = [results.mean(metric, method, variant, group) for group in groups]
-        rows.append([method, *map(number, values), number(results.mean(metric, method, variant))])
-    return markdown(["method", *groups, "all pairs"], rows)
+    return _report(results, _markdown_mark, "## ")
 
 
 def full_report(results: Results) -> str:
-    """Every table of a run, with its settings and machine in words.
+    """Every table of a run for a terminal: as `tables`, the best of a column with a star.
 
     Args:
         results: a run.
 
     Returns:
-        Markdown.
+        text.
     """
-    thresholds = sorted(float(t) for t in results.settings["thresholds"])
-    main = f"matching_score@{thresholds[-1]:g}"
-    environment = results.environment
-    parts = [
-        f"Protocol {results.protocol}: {results.settings['pairs']} pairs, "
-        f"K = {results.settings['max_keypoints']}; "
-        f"commit {environment['commit']}, {environment['date']}, {environment['processor']}, "
-        f"{environment['threads_torch']} threads.",
-        score_title(results, thresholds[-1]),
-        score_table(results, main),
-        "Means over turns:",
-        detail_table(results, thresholds),
-    ]
-    if results.protocol == "homographies" and "turn000" in results.variants():
-        parts += [f"Matching score at {thresholds[-1]:g} px, upright, by scene:", group_table(results, main)]
+    return _report(results, _plain_mark, "")
+
+
+def _report(results: Results, mark: Callable[[str, Cell], str], heading: str) -> str:
+    parts = [run_line(results), marks_line(mark), *skipped_text(results.skipped)]
+    for section in results.sections:
+        parts += section_report(section, results, mark, heading)
     return "\n\n".join(parts)
 
 
-def score_title(results: Results, threshold: float) -> str:
-    """What the table of matching scores shows, over it."""
-    units = {"homographies": "scenes", "scene": "first pictures"}.get(results.protocol, "stretches of frames")
-    ratios = f"ratio to {REFERENCE}" if REFERENCE in results.methods() else f"no ratios, as {REFERENCE} is not measured"
-    return f"Matching score at {threshold:g} px, [95 % interval over resampled {units}], {ratios}:"
+def run_line(results: Results) -> str:
+    """Command, commit, date and machine of a run, in a sentence or two."""
+    known = results.environment
+    threads = {known.get("threads_torch"), known.get("threads_opencv")} - {None}
+    parts = [
+        f"commit {known['commit']}" if known.get("commit") else "",
+        known.get("date", ""),
+        known.get("processor", ""),
+        f"{' and '.join(sorted(map(str, threads)))} thread{'' if threads == {'1'} else 's'}" if threads else "",
+    ]
+    machine = ", ".join(part for part in parts if part)
+    command = f"`{results.command}`: " if results.command else ""
+    return f"{command}{machine}." if machine else command.rstrip(": ")
 
 
-def number(value: float) -> str:
-    """Three decimals, or a dash where undefined."""
-    return f"{value:.3f}" if value == value else "-"
+def marks_line(mark: Callable[[str, Cell], str]) -> str:
+    """What brackets, factors and marks mean."""
+    best = mark("best", Cell(math.nan, mark="best"))
+    return (
+        f"[95 % interval over resampled groups of pairs], 1.00x = ratio to {REFERENCE}; {best} of its column; ≈ not told "
+        "apart from the best: the interval of the paired difference includes zero."
+    )
+
+
+def section_report(
+    section: Section, results: Results, mark: Callable[[str, Cell], str], heading: str = "## "
+) -> list[str]:
+    """Title, tables and skipped lines of a section, as paragraphs."""
+    title = TITLES.get(section.protocol, section.protocol.capitalize())
+    over = f", intervals over {section.unit}" if len(section.groups()) > 1 and section.protocol != "cost" else ""
+    parts = [f"{heading}{title}: {section.data}"]
+    if section.protocol in EXPLAINED:
+        parts.append(f"{EXPLAINED[section.protocol]} {_capital(described(section))}{over}.")
+    for table in section_tables(section, results.methods):
+        parts.append(f"{table.title}:")
+        if len(table.columns) <= SHOWN_COLUMNS:
+            parts.append(table_text(table, mark))
+        else:
+            parts.append(f"{len(table.columns) - 1} parts: see the page.")
+    if not section.rows:
+        parts.append("Nothing could be measured.")
+    return [*parts, *skipped_text(section.skipped)]
+
+
+def table_text(table: Table, mark: Callable[[str, Cell], str]) -> str:
+    """A table as aligned Markdown, a column for what was tuned last."""
+    header = ["method", *(column.title for column in table.columns)]
+    rows = [
+        [method, *(mark(cell_text(column.cells[method], column), column.cells[method]) for column in table.columns)]
+        for method in table.methods
+    ]
+    if table.chosen:
+        header.append("tuned")
+        rows = [[*row, table.chosen.get(method, "")] for row, method in zip(rows, table.methods, strict=True)]
+    return markdown(header, rows)
+
+
+def cell_text(cell: Cell, column: Column) -> str:
+    """A number with its interval, ratio and note: `0.467 [0.419, 0.520], 2.11x [1.89, 2.44]`."""
+    interval = None if column.brief else cell.interval
+    text = number(cell.value, column.digits) + interval_text(interval, column.digits, before=" ")
+    if not math.isnan(cell.ratio):
+        text += f", {cell.ratio:.2f}x" + interval_text(cell.ratio_interval, 2, before=" ")
+    return f"{text} {cell.note}" if cell.note else text
+
+
+def interval_text(interval: Interval | None, digits: int, *, before: str = "") -> str:
+    """`[0.419, 0.520]`, or nothing."""
+    return f"{before}[{number(interval[0], digits)}, {number(interval[1], digits)}]" if interval else ""
+
+
+def skipped_text(lines: Sequence[str]) -> list[str]:
+    """What was skipped, as a paragraph with a list; the first ones, then a count."""
+    if not lines:
+        return []
+    shown = [f"- {line}" for line in lines[:SHOWN_SKIPPED]]
+    if len(lines) > SHOWN_SKIPPED:
+        shown.append(f"- and {len(lines) - SHOWN_SKIPPED} more: see results.json")
+    return ["Skipped:", "\n".join(shown)]
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A value with so many decimals, or a dash where undefined."""
+    return "-" if math.isnan(value) else f"{value:,.{digits}f}"
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table with aligned columns."""
-    table = [list(header), *map(list, rows)]
+    table = [list(map(_cell, header)), *([*map(_cell, row)] for row in rows)]
     widths = [max(len(row[column]) for row in table) for column in range(len(header))]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in table
@@ -151,18 +149,20 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], rule, *lines[1:]])
 
 
-def _cell(value: float, interval: tuple[float, float] | None, ratio: str) -> str:
-    spread = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
-    return number(value) + spread + (f", {ratio}" if ratio else "")
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _ratio(results: Results, method: str, reference: str | None, metric: str, variants: Sequence[str]) -> str:
-    if reference is None:
-        return ""
-    own = sum(results.mean(metric, method, name) for name in variants)
-    base = sum(results.mean(metric, reference, name) for name in variants)
-    if not base > 0:
-        return ""
-    interval = bootstrap_interval(results, method, metric, variants, reference=reference)
-    spread = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
-    return f"{own / base:.2f}x{spread}"
+def _markdown_mark(text: str, cell: Cell) -> str:
+    if cell.mark == "best":
+        first, _, rest = text.partition(" ")
+        return f"**{first.rstrip(',')}**{',' * first.endswith(',')}{' ' + rest if rest else ''}"
+    return f"{text} ≈" if cell.mark == "tied" else text
+
+
+def _plain_mark(text: str, cell: Cell) -> str:
+    return f"{text} *" if cell.mark == "best" else f"{text} ≈" if cell.mark == "tied" else text
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
