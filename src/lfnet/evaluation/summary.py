@@ -57,7 +57,7 @@ EXPLAINED = {
     "homography": "The homography by MAGSAC from mutual nearest neighbours, its error at the corners of the picture as "
     "area below the recall curve; mean matching accuracy (MMA) is the share of matches within a threshold.",
     "structure": "Pictures registered by COLMAP's mapping from each method's features and matches.",
-    "cost": "Extraction of one picture, median and [10 - 90 %] over rounds; all methods interleaved in the same run.",
+    "cost": "Extraction of one picture, [10 - 90 %] over rounds; all methods interleaved in the same run.",
 }
 
 WORDS = {
@@ -229,7 +229,8 @@ def with_marks(column: Column, tied: Sequence[str]) -> Column:
         return column
     top = column.cells[best].value
     marks: dict[str, Mark] = {
-        method: "best" if cell.value == top else "tied" if method in tied else "" for method, cell in column.cells.items()
+        method: "best" if cell.value == top else "tied" if method in tied else ""
+        for method, cell in column.cells.items()
     }
     return replace(column, cells={name: replace(cell, mark=marks[name]) for name, cell in column.cells.items()})
 
@@ -271,8 +272,8 @@ def section_tables(section: Section, methods: dict[str, dict] | None = None) -> 
         "cost": _cost_tables,
     }
     tables = makers.get(section.protocol, _plain_tables)(section)
-    shown = [replace(table, columns=[column for column in table.columns if _says_something(column)]) for table in tables]
-    return _with_times([table for table in shown if table.columns], section, methods or {})
+    known = [replace(table, columns=[part for part in table.columns if _says_something(part)]) for table in tables]
+    return _with_times([table for table in known if table.columns], section, methods or {})
 
 
 def _says_something(column: Column) -> bool:
@@ -290,14 +291,12 @@ def _with_times(tables: list[Table], section: Section, methods: dict[str, dict])
 
 
 def _columns(section: Section, metrics: Iterable[str], reference: str | None = None) -> list[Column]:
-    """Columns of the metrics that the section has: with a reference, its ratios in the first, and only that in full."""
-    known = [metric for metric in metrics if metric in section.metrics()]
-    return [
-        make_column(
-            section, worded(metric), metric, reference=None if index else reference, brief=bool(index) or reference is None
-        )
-        for index, metric in enumerate(known)
-    ]
+    """Columns of the metrics that the section has; the first has ratios and its interval where there is a reference."""
+    columns = []
+    for metric in (metric for metric in metrics if metric in section.metrics()):
+        base = None if columns else reference
+        columns.append(make_column(section, worded(metric), metric, reference=base, brief=base is None))
+    return columns
 
 
 def _at(section: Section, *names: str) -> list[str]:
@@ -394,7 +393,8 @@ def _homography_tables(section: Section) -> list[Table]:
 
 
 def _structure_tables(section: Section) -> list[Table]:
-    names = ("registered", "registered_share", "points", "track_length", "reprojection_error", "observations", "seconds")
+    names = ["registered", "registered_share", "points", "observations"]
+    names += ["track_length", "reprojection_error", "seconds"]
     sets = list(dict.fromkeys(row.pair for row in section.rows))
     if len(sets) == 1:
         return [Table(f"Reconstruction of {sets[0]}", section.methods(), _columns(section, names))]

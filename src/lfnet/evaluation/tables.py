@@ -71,8 +71,8 @@ def marks_line(mark: Callable[[str, Cell], str]) -> str:
     """What brackets, factors and marks mean."""
     best = mark("best", Cell(math.nan, mark="best"))
     return (
-        f"[95 % interval over resampled groups of pairs], 1.00x = ratio to {REFERENCE}; {best} of its column; ≈ not told "
-        "apart from the best: the interval of the paired difference includes zero."
+        f"[95 % interval over resampled groups of pairs], 1.00x = ratio to {REFERENCE}; {best} of its column; ≈ not "
+        "told apart from the best, the interval of the paired difference includes zero."
     )
 
 
