@@ -201,7 +201,7 @@ def _from_module(module: str, factory: str) -> Extractor:
     with _current_folder_importable():
         try:
             function: Callable[[], Any] = getattr(importlib.import_module(module), factory)
-            extractor = function()
+            extractor: Any = function()
         except Exception as error:  # Anybody's code: whatever it raises is said in one line.
             raise ValueError(f"method {text}: {type(error).__name__}: {' '.join(str(error).split())}") from error
     if not callable(extractor) or not isinstance(getattr(extractor, "name", None), str):

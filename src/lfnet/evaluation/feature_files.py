@@ -41,7 +41,7 @@ class FeatureFile:
         """In tables; `make_methods` puts the folder before it where two files have one name."""
         with open_file(self.path) as file:
             self._names = [name for name in list_names(file) if "keypoints" in _group(file, name)]
-            counts = [_group(file, name)["keypoints"].shape[0] for name in self._names]
+            counts = [len(np.asarray(_group(file, name)["keypoints"])) for name in self._names]
             scored = any("scores" in _group(file, name) for name in self._names)
         if not self._names:
             raise FeatureFileError(f"{path}: holds no keypoints; expected a group for each picture, as hloc writes it")
@@ -80,7 +80,7 @@ class FeatureFile:
                 raise FeatureFileError(
                     f"{self.path}: picture {name!r} has no {' and no '.join(missing)}; write features as hloc does"
                 )
-            arrays = {key: np.asarray(group[key]) for key in group}
+            arrays = {str(key): np.asarray(group[key]) for key in group}
         try:
             found = _features_of(arrays)
         except (ValueError, TypeError) as error:
@@ -140,9 +140,9 @@ def _features_of(arrays: dict[str, NDArray[Any]]) -> Features:
     return Features(
         # Some programs keep more of a keypoint beside its place.
         keypoints[:, :2],
-        arrays.get("scales", np.ones(count)),
-        arrays.get("orientations", np.zeros(count)),
-        arrays.get("scores", np.zeros(count)),
+        arrays.get("scales", np.ones(count, np.float32)),
+        arrays.get("orientations", np.zeros(count, np.float32)),
+        arrays.get("scores", np.zeros(count, np.float32)),
         np.ascontiguousarray(descriptors.T),
         (width, height),
     )

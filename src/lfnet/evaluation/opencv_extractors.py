@@ -22,7 +22,7 @@ PATCH_PER_SIFT_SIGMA = 6.0
 OPENCV_METHODS = ("sift", "rootsift", "orb", "brisk", "akaze")
 """Names of the methods."""
 
-OPTIONS: dict[str, dict[str, float]] = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "sift": {"nfeatures": 0, "contrastThreshold": 1e-5},
     "rootsift": {"nfeatures": 0, "contrastThreshold": 1e-5},
     "orb": {"fastThreshold": 0},

@@ -11,6 +11,7 @@ import hashlib
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -113,7 +114,8 @@ class RivalExtractor:
         keypoints, scores, descriptors = (part.float().cpu().numpy() for part in self._find(picture, choose))
         count = len(keypoints)
         size = (image.shape[1], image.shape[0])
-        return Features(keypoints, np.ones(count), np.zeros(count), scores, descriptors, size)
+        ones = np.ones(count, np.float32)
+        return Features(keypoints, ones, 0 * ones, scores, descriptors, size)
 
 
 def make_rival(name: str, weights: Path | None, device: str = "cpu") -> RivalExtractor:
@@ -219,10 +221,9 @@ def _load_dedode(path: Path, device: str) -> tuple[nn.Module, Find]:
 
 
 def _load_superpoint(path: Path, device: str) -> tuple[nn.Module, Find]:
-    from transformers import SuperPointForKeypointDetection
-
+    network = import_module("transformers").SuperPointForKeypointDetection
     try:
-        model, about = SuperPointForKeypointDetection.from_pretrained(
+        model, about = network.from_pretrained(
             str(path), local_files_only=True, output_loading_info=True, keypoint_threshold=0.0, max_keypoints=-1
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
@@ -268,7 +269,7 @@ RIVALS: dict[str, Rival] = {
 
 def _version(name: str, package: str) -> str:
     try:
-        module = __import__(package)
+        module = import_module(package)
     except ImportError as error:
         raise ValueError(f"{name}: needs {package}, which is not installed: {INSTALL}") from error
     return str(module.__version__)

@@ -202,7 +202,8 @@ def _verify_listed(database: str, pairs: Path, options: Any) -> None:
 
 def _number(count: Any) -> int:
     """A count of a database's: a property in 3.12, a method later."""
-    return int(count() if callable(count) else count)
+    value: Any = count() if callable(count) else count
+    return int(value)
 
 
 def map_pictures(task: dict[str, Any], report: Report) -> None:
