@@ -130,6 +130,8 @@ class Results:
     """What each method is: whatever decides its features, and `seconds`, its median time for a picture."""
     command: str = ""
     """What was typed."""
+    skipped: list[str] = field(default_factory=list)
+    """Data that could not be measured on at all, a line each."""
     version: int = VERSION
 
     def section(self, protocol: str, data: str | None = None) -> Section:
