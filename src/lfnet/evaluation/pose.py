@@ -102,7 +102,7 @@ def estimate_pose(
     Args:
         features_a: of the first picture.
         features_b: of the second.
-        indices: matches.
+        indices: matches, each feature of a at most once.
         pose: whose intrinsics are used, and nothing else.
         threshold: of MAGSAC, pixels, turned into an angle by the mean of both cameras' focal lengths.
         settings: confidence, iterations, seed.
@@ -111,11 +111,10 @@ def estimate_pose(
         the pose in front of whose cameras most inliers lie.
     """
     nothing = EstimatedPose(np.full((3, 3), np.nan), np.full(3, np.nan), np.zeros(len(indices), bool))
-    places = np.arange(len(indices))
     inlying, essential = verify(
-        features_a.select(indices[:, 0]),
-        features_b.select(indices[:, 1]),
-        Matches(np.stack([places, places], axis=1), np.zeros(len(places), np.float32)),
+        features_a,
+        features_b,
+        Matches(indices, np.zeros(len(indices), np.float32)),
         "essential",
         intrinsics_a=pose.intrinsics_a,
         intrinsics_b=pose.intrinsics_b,
@@ -126,8 +125,7 @@ def estimate_pose(
     )
     if essential is None or not np.isfinite(essential).all():
         return nothing
-    inliers = np.zeros(len(indices), bool)
-    inliers[inlying.indices[:, 0]] = True
+    inliers = np.isin(indices[:, 0], inlying.indices[:, 0])
     rays_a = _rays(features_a.keypoints[indices[inliers, 0]], pose.intrinsics_a)
     rays_b = _rays(features_b.keypoints[indices[inliers, 1]], pose.intrinsics_b)
     in_front, rotation, translation, *_ = cv2.recoverPose(essential, rays_a, rays_b, np.eye(3), FAR)
