@@ -6,7 +6,6 @@ import io
 import pickle
 import re
 import zipfile
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -263,22 +262,20 @@ def _dataset(
 ) -> Dataset:
     pictures = ListedPictures(root, settings.long_side)
     by_scene = len({pair.scene for pair in listed}) >= FEWEST_SCENES
-    pairs: list[EvaluationPair] = []
-    names: Counter[str] = Counter()
+    pairs: dict[str, EvaluationPair] = {}
     for pair in listed:
         name = f"{pair.names[0]} - {pair.names[1]}"
-        names[name] += 1
-        if names[name] > 1:
+        if name in pairs:
             skipped.append(f"{name}: more than once in the list; the first counts")
             continue
         try:
-            pairs.append(pictures.measured_pair(pair, name, pair.scene if by_scene else pair.names[0]))
+            pairs[name] = pictures.measured_pair(pair, name, pair.scene if by_scene else pair.names[0])
         except (ValueError, OSError) as error:
             skipped.append(f"{name}: {error}")
     if not pairs:
         causes = f"; the first: {skipped[0]}" if skipped else ""
         raise ValueError(f"{path}: no pair can be used (pictures are looked for in {root}, --images){causes}")
-    chosen = evenly(pairs, settings.max_pairs)
+    chosen = evenly(list(pairs.values()), settings.max_pairs)
     if len(chosen) < len(pairs):
         skipped.append(
             f"{len(pairs) - len(chosen)} of {len(pairs)} pairs of the list, as at most {settings.max_pairs} were asked "

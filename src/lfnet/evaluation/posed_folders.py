@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 COLLECTIONS = ("image-matching-benchmark", "megadepth")
 """Names in `LAYOUTS` of those whose frames are in no order of time."""
-MODELS = (".", "sparse/0", "sparse", "model", "colmap", "sparse-txt")
+MODELS = (".", "sparse/0", "sparse", "0", "model", "colmap", "sparse-txt")
 """Where a folder has its COLMAP model."""
 PICTURES = ("images", "imgs", "../images", "../../images")
 """Where the pictures of a model are, from the folder that was named."""
