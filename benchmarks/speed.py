@@ -21,7 +21,9 @@ import numpy as np
 import torch
 import tyro
 
-from lfnet.evaluation.baselines import LFNetExtractor, OpenCVExtractor
+from lfnet.evaluation.cost import time_interleaved
+from lfnet.evaluation.lfnet_extractor import LFNetExtractor
+from lfnet.evaluation.opencv_extractors import OpenCVExtractor
 from lfnet.evaluation.results import describe_environment
 from lfnet.evaluation.stereo import motorcycle
 from lfnet.evaluation.tables import markdown
@@ -35,9 +37,6 @@ CASES = (((320, 240), 512), ((640, 480), 2048))
 
 PAPER_PICTURES_PER_SECOND = 60.0
 """LF-Net paper, section 3.1: 320x240, 512 keypoints, on a Titan X."""
-
-Times = dict[str, list[float]]
-"""Seconds of every round, by name."""
 
 
 @dataclass(frozen=True)
@@ -68,18 +67,6 @@ def synchronise(device: str) -> None:
     """Wait until a GPU has finished."""
     if device.startswith("cuda"):
         torch.cuda.synchronize()
-
-
-def time_interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> Times:
-    """Time calls in turn, after one round that does not count."""
-    times: Times = {name: [] for name in calls}
-    for round_index in range(rounds + 1):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if round_index:
-                times[name].append(time.perf_counter() - start)
-    return times
 
 
 def pictures(size: tuple[int, int]) -> list[np.ndarray]:

@@ -15,17 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from lfnet.evaluation.feature_files import FeatureFile
-from lfnet.evaluation.lfnet_extractor import LFNetExtractor
 from lfnet.evaluation.opencv_extractors import OPENCV_METHODS, OpenCVExtractor
-from lfnet.evaluation.rivals import RIVALS, make_rival
 from lfnet.features import Features
-from lfnet.models.weights import list_pretrained
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from jaxtyping import Bool, UInt8
     from numpy import ndarray as Array
+
+    from lfnet.evaluation.lfnet_extractor import LFNetExtractor
 
 
 class Extractor(Protocol):
@@ -92,6 +91,12 @@ class PythonExtractor:
         self.name = name or extractor.name
         self.wants_colour = wants_colour(extractor)
         self.settings = settings_of(extractor)
+        self.parameters: int | None = getattr(extractor, "parameters", None)
+        """Numbers that training has set; None = not said."""
+        self.model_bytes: int | None = getattr(extractor, "model_bytes", None)
+        """What they take; None = not said."""
+        self.origin = ""
+        """What it was made from, as `make_methods` takes it; empty if by another way."""
         self._extractor = extractor
 
     def __call__(
@@ -181,19 +186,29 @@ def _wish(name: str) -> _Wish:
 def _make(text: str, device: str) -> OpenCVExtractor | LFNetExtractor | FeatureFile | PythonExtractor:
     if text in OPENCV_METHODS:
         return OpenCVExtractor(text)
+    # PyTorch is loaded for the methods that need it alone, or their cost would count it.
+    from lfnet.evaluation.lfnet_extractor import LFNetExtractor
+    from lfnet.evaluation.rivals import RIVALS, make_rival
+    from lfnet.models.weights import list_pretrained
+
     rival, colon, path = text.partition(":")
     if rival in RIVALS:
-        return PythonExtractor(make_rival(rival, Path(path) if path else None, device))
+        return _with_origin(PythonExtractor(make_rival(rival, Path(path) if path else None, device)), text)
     if text.endswith(".safetensors") or text in list_pretrained():
         return LFNetExtractor.from_weights(text, device)
     if text.endswith((".h5", ".hdf5")):
         return FeatureFile(text)
     if colon:
-        return PythonExtractor(_from_module(rival, path))
+        return _with_origin(PythonExtractor(_from_module(rival, path)), text)
     raise ValueError(
         f"no method {text!r}: expected one of {', '.join((*OPENCV_METHODS, *list_pretrained(), *RIVALS))}, a path to "
         ".safetensors or .h5, or module:factory"
     )
+
+
+def _with_origin(extractor: PythonExtractor, text: str) -> PythonExtractor:
+    extractor.origin = text
+    return extractor
 
 
 def _from_module(module: str, factory: str) -> Extractor:
@@ -204,7 +219,7 @@ def _from_module(module: str, factory: str) -> Extractor:
             extractor: Any = function()
         except Exception as error:  # Anybody's code: whatever it raises is said in one line.
             raise ValueError(f"method {text}: {type(error).__name__}: {' '.join(str(error).split())}") from error
-    if not callable(extractor) or not isinstance(getattr(extractor, "name", None), str):
+    if not (hasattr(extractor, "__call__") and isinstance(getattr(extractor, "name", None), str)):  # noqa: B004
         raise ValueError(
             f"method {text}: expected {factory}() to give an extractor with a name, that can be called with a picture; "
             f"got {type(extractor).__name__}"

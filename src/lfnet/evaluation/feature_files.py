@@ -41,7 +41,7 @@ class FeatureFile:
         """In tables; `make_methods` puts the folder before it where two files have one name."""
         with open_file(self.path) as file:
             self._names = [name for name in list_names(file) if "keypoints" in _group(file, name)]
-            counts = [len(np.asarray(_group(file, name)["keypoints"])) for name in self._names]
+            counts = [_count(_group(file, name)) for name in self._names]
             scored = any("scores" in _group(file, name) for name in self._names)
         if not self._names:
             raise FeatureFileError(f"{path}: holds no keypoints; expected a group for each picture, as hloc writes it")
@@ -111,6 +111,12 @@ def _group(file: h5py.File, name: str) -> h5py.Group:
     group = file[name]
     assert isinstance(group, h5py.Group), "names are those of groups that hold arrays"
     return group
+
+
+def _count(group: h5py.Group) -> int:
+    """Keypoints of a picture; only the header is read."""
+    keypoints = group["keypoints"]
+    return int(keypoints.shape[0]) if isinstance(keypoints, h5py.Dataset) and keypoints.ndim else 0
 
 
 def _digest(content: Any) -> Any:

@@ -39,6 +39,12 @@ class LFNetExtractor:
         self.name = name
         self.model = model
         """The network."""
+        self.origin = ""
+        """What `make_methods` makes it from; empty if it was made by another way."""
+        self.parameters = sum(parameter.numel() for parameter in model.parameters())
+        """Numbers that training has set."""
+        self.model_bytes = sum(tensor.nbytes for tensor in model.state_dict().values())
+        """What the network's numbers take."""
         self._extraction = extraction or ExtractionSettings()
         options = asdict(self._extraction)
         del options["max_keypoints"]
@@ -68,7 +74,9 @@ class LFNetExtractor:
         """
         model = LFNet.from_pretrained(name_or_path).to(device).eval()
         name = Path(name_or_path).stem if name_or_path.endswith(".safetensors") else name_or_path
-        return cls(model, name, weights=hashlib.sha256(resolve_weights(name_or_path).read_bytes()).hexdigest())
+        made = cls(model, name, weights=hashlib.sha256(resolve_weights(name_or_path).read_bytes()).hexdigest())
+        made.origin = name_or_path
+        return made
 
     def __call__(
         self, image: UInt8[Array, "H W"], *, max_keypoints: int, mask: Bool[Array, "H W"] | None = None

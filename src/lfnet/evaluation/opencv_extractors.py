@@ -51,11 +51,16 @@ class OpenCVExtractor:
     """
 
     wants_colour = False
+    parameters = 0
+    """Nothing of it is trained."""
+    model_bytes = 0
 
     def __init__(self, name: str) -> None:
         if name not in OPENCV_METHODS:
             raise ValueError(f"name must be one of {', '.join(OPENCV_METHODS)}, got {name!r}")
         self.name = name
+        self.origin = name
+        """What `make_methods` makes it from."""
         self.settings: dict[str, Any] = {
             "kind": "opencv", "feature": name, "opencv": cv2.__version__, "options": OPTIONS[name]
         }  # fmt: skip

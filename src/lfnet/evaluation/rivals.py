@@ -78,6 +78,8 @@ class RivalExtractor:
         self._device = device
         self.parameters = sum(parameter.numel() for parameter in model.parameters())
         """Numbers that training has set."""
+        self.model_bytes = sum(tensor.nbytes for tensor in model.state_dict().values())
+        """What the network's numbers take."""
         self.settings: dict[str, Any] = {
             "kind": "rival",
             "rival": name,
