@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from PIL import Image
 
+from lfnet.evaluation.cache import digest
 from lfnet.evaluation.metrics import Projection, match_errors
 from lfnet.evaluation.results import UNTOUCHED
 from lfnet.evaluation.source import Unmeasured
@@ -249,6 +250,6 @@ def _score(value: float | None) -> float:
 
 
 def _slug(text: str) -> str:
-    """A file's name: letters, digits, and dashes for the rest; names that collide get a digest of their own."""
+    """A file's name: letters, digits, and dashes for the rest; where that loses something, a digest."""
     slug = re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.")
-    return slug if slug == text.replace(" ", "-") else f"{slug}-{sum(text.encode()) % 1000:03d}"
+    return slug if slug == text.replace(" ", "-") else f"{slug}-{digest(text.encode())[:6]}"
