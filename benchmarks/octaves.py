@@ -1,7 +1,7 @@
-"""What octaves, and the preference for coarse ones, give: `python benchmarks/octaves.py SEQUENCE`.
+"""What octaves, and the preference for coarse ones, give: `python benchmarks/octaves.py DATA`.
 
-Nothing is trained: the same weights extract at other octaves, and are measured on an RGB-D sequence as by
-`lfnet evaluate sequence`.
+Nothing is trained: the same weights extract at other octaves, and are measured by the sweep of `lfnet eval` on any data
+set that it opens.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from pathlib import Path
 
 import torch
 
-from lfnet.evaluation.baselines import LFNetExtractor, OpenCVExtractor
-from lfnet.evaluation.protocols import ProtocolSettings
-from lfnet.evaluation.sequence import SequenceSettings, evaluate_sequence
+from lfnet.evaluation.datasets import DataSettings, open_data
+from lfnet.evaluation.lfnet_extractor import LFNetExtractor
+from lfnet.evaluation.matching_score import SweepSettings, measure_sweep
+from lfnet.evaluation.opencv_extractors import OpenCVExtractor
+from lfnet.evaluation.source import FeatureSource
 from lfnet.evaluation.tables import markdown
 from lfnet.models.lfnet import LFNet
 
@@ -42,7 +44,7 @@ def extractor(weights: str, octaves: tuple[float, ...], preference: float) -> LF
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description="matching score at several octaves")
-    parser.add_argument("sequence", type=Path)
+    parser.add_argument("data", type=Path)
     parser.add_argument("--frames", type=int, nargs=2, help="first frame and one past the last; all if left out")
     parser.add_argument("--weights", default="lfnet-cpu")
     parser.add_argument("--max-pairs", type=int, default=12)
@@ -51,17 +53,20 @@ def main() -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     methods = [OpenCVExtractor("rootsift"), *(extractor(arguments.weights, *choice) for choice in CHOICES)]
-    frames = None if arguments.frames is None else tuple(arguments.frames)
-    pairs = SequenceSettings(frames=frames, max_pairs=arguments.max_pairs)
-    measure = ProtocolSettings(turns=(0, 90), zooms=(0.5, 2.0))
-    results = evaluate_sequence(arguments.sequence, methods, pairs, measure)
-    variants = results.variants()
+    frames = None if arguments.frames is None else (arguments.frames[0], arguments.frames[1])
+    data = open_data(arguments.data, DataSettings(frames=frames))
+    settings = SweepSettings(turns=(0, 90), zooms=(0.5, 2.0), pairs=arguments.max_pairs)
+    section = measure_sweep(data, FeatureSource(methods), settings, lambda pair: None)
+    variants = section.variants()
     rows = []
-    for method in results.methods():
-        scores = [f"{results.mean('matching_score@5', method, variant):.3f}" for variant in variants]
-        rows.append([method, *scores, f"{results.mean('matching_score@1', method, variants[0]):.3f}"])
-    print(f"{arguments.max_pairs} pairs, K = {measure.max_keypoints}, matching score at 5 px:\n")
-    print(markdown(["octaves", *variants, f"{variants[0]} at 1 px"], rows))
+    for method in section.methods():
+        rows_of = [section.only(method=method, variants=[variant]) for variant in variants]
+        scores = [f"{only.mean('matching_score@5'):.3f}" for only in rows_of]
+        rows.append([method, *scores, f"{rows_of[0].mean('localisation_error'):.2f}"])
+    print(f"{arguments.max_pairs} pairs, K = {settings.budget}, matching score at 5 px:\n")
+    print(markdown(["octaves", *variants, f"{variants[0]}, px off"], rows))
+    for line in section.skipped:
+        print(line)
 
 
 if __name__ == "__main__":

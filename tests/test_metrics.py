@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from lfnet.evaluation import metrics
-from lfnet.evaluation.protocols import measure_pair
+from lfnet.evaluation.matching_score import measure_pair
+from lfnet.evaluation.source import FeatureSource
 from lfnet.evaluation.truth import HomographyTruth
 from lfnet.features import Features
 
@@ -90,12 +91,12 @@ def test_oracle_is_perfect_and_shuffled_is_chance(turned: bool) -> None:
     order = generator.permutation(count)
     a = features(points, descriptors)
     b = features(places[order], descriptors[order], np.full(count, angle))
-    perfect = measure_pair(a, b, truth, (1.0, 3.0, 5.0))
+    perfect = measure_pair(FeatureSource([]), a, b, truth, (1.0, 3.0, 5.0))
     for name in ("matching_score@1", "repeatability@1", "precision@1", "orientation_agreement"):
         assert perfect[name] == 1.0, name
     assert perfect["localisation_error"] < 1e-4
     shuffled = features(places[order], descriptors[generator.permutation(count)])
-    chance = measure_pair(a, shuffled, truth, (5.0,))
+    chance = measure_pair(FeatureSource([]), a, shuffled, truth, (5.0,))
     assert chance["matching_score@5"] < 6 / count
     assert chance["repeatability@5"] == 1.0
 
@@ -105,8 +106,8 @@ def test_score_is_the_same_whichever_view_is_first() -> None:
     matrix = np.array([[1.0, 0, 12], [0, 1.0, -7], [0, 0, 1]])
     a = features(generator.uniform(0, 150, (40, 2)), generator.normal(size=(40, 8)))
     b = features(generator.uniform(0, 150, (50, 2)), generator.normal(size=(50, 8)))
-    forth = measure_pair(a, b, HomographyTruth(matrix, SIZE, SIZE), (20.0,))
-    back = measure_pair(b, a, HomographyTruth(np.linalg.inv(matrix), SIZE, SIZE), (20.0,))
+    forth = measure_pair(FeatureSource([]), a, b, HomographyTruth(matrix, SIZE, SIZE), (20.0,))
+    back = measure_pair(FeatureSource([]), b, a, HomographyTruth(np.linalg.inv(matrix), SIZE, SIZE), (20.0,))
     for name in ("matching_score@20", "repeatability@20", "localisation_error", "matches", "visible"):
         assert forth[name] == pytest.approx(back[name], abs=1e-6), name
 
@@ -116,7 +117,7 @@ def test_no_keypoints_score_nothing() -> None:
     empty = Features.empty(SIZE, dim=8)
     truth = HomographyTruth(np.eye(3), SIZE, SIZE)
     for first, second in ((a, empty), (empty, a), (empty, empty)):
-        row = measure_pair(first, second, truth, (5.0,))
+        row = measure_pair(FeatureSource([]), first, second, truth, (5.0,))
         assert row["matching_score@5"] == 0.0
         assert row["matches"] == 0.0
         assert np.isnan(row["precision@5"])
