@@ -87,7 +87,7 @@ def line_chart(title: str, series: Sequence[Series], x: Axis, y: Axis, places: P
 
     Args:
         title: what is seen.
-        series: one for each method; methods later in the list are drawn above.
+        series: one for each method; the first is drawn above.
         x: horizontal.
         y: vertical.
         places: colours of the methods.
@@ -112,7 +112,9 @@ def line_chart(title: str, series: Sequence[Series], x: Axis, y: Axis, places: P
     return _figure(title, _frame(x, y) + "".join(parts), [one.method for one in series], places)
 
 
-def category_chart(title: str, series: Sequence[Series], names: Sequence[str], y: Axis, x_label: str, places: Places) -> str:
+def category_chart(
+    title: str, series: Sequence[Series], names: Sequence[str], y: Axis, x_label: str, places: Places
+) -> str:
     """Points with whiskers over named places, methods side by side.
 
     Args:
@@ -127,7 +129,8 @@ def category_chart(title: str, series: Sequence[Series], names: Sequence[str], y
         a figure.
     """
     step = max(1, math.ceil(len(names) / 8))
-    ticks = [(index, _short(name, 70 // min(len(names), 8) + 3)) for index, name in enumerate(names) if index % step == 0]
+    letters = 62 // math.ceil(len(names) / step)
+    ticks = [(index, _short(names[index], letters)) for index in range(0, len(names), step)]
     x = Axis(x_label, -0.5, len(names) - 0.5, ticks)
     place = _placed(x, y)
     parts = []
@@ -141,7 +144,7 @@ def category_chart(title: str, series: Sequence[Series], names: Sequence[str], y
         for at, value in one.points:
             if math.isfinite(value):
                 text = f"{one.method}, {names[int(at)]}: {value:.3f}"
-                drawn += _marker(place(at + shift, value), places[one.method], text)
+                drawn += _marker(place(at + shift, value), places[one.method], text, size=4.4)
         parts.append(_group(one.method, places, drawn))
     return _figure(title, _frame(x, y, vertical=False) + "".join(parts), [one.method for one in series], places)
 
@@ -153,7 +156,7 @@ def scatter_chart(
 
     Args:
         title: what is seen.
-        series: of the methods.
+        series: of the methods; the first is drawn above.
         x: horizontal.
         y: vertical.
         places: colours of the methods.
@@ -168,7 +171,7 @@ def scatter_chart(
         end = min(x.high, y.high)
         (x0, y0), (x1, y1) = place(0, 0), place(end, end)
         parts.append(f'<line class="diagonal" x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}"/>')
-    for one in series:
+    for one in reversed(series):
         few = len(one.points) <= 16
         names = one.names or [""] * len(one.points)
         drawn = "".join(
@@ -321,7 +324,8 @@ def _marker(place: Point, index: int, text: str, *, size: float = 3.6) -> str:
         3: [(0, -1.2), (1.15, 0.9), (-1.15, 0.9)],
         4: [(0, 1.2), (1.15, -0.9), (-1.15, -0.9)],
     }[shape]
-    return f'<polygon class="mark" points="{_path([(x + size * u, y + size * v) for u, v in corners])}">{title}</polygon>'
+    outline = _path([(x + size * u, y + size * v) for u, v in corners])
+    return f'<polygon class="mark" points="{outline}">{title}</polygon>'
 
 
 def _frame(x: Axis, y: Axis, *, vertical: bool = True) -> str:

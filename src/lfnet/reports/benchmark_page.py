@@ -1,4 +1,4 @@
-"""One self-contained page of a benchmark: tables that sort, charts, drawn pairs, what was skipped, how it was measured."""
+"""One self-contained page of a benchmark: tables that sort, charts, drawn pairs, what was skipped and how measured."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from lfnet.evaluation.summary import (
 )
 from lfnet.evaluation.tables import interval_text, number, run_line
 from lfnet.reports.benchmark_charts import classes, forest_chart, legend
-from lfnet.reports.benchmark_plots import section_charts, value_against_cost
+from lfnet.reports.benchmark_plots import section_charts, turn_chart, value_against_cost
 
 if TYPE_CHECKING:
     from lfnet.evaluation.results import Results, Section
@@ -71,7 +71,7 @@ def benchmark_page(results: Results, examples: Sequence[Example] = ()) -> str:
         for index, section in enumerate(results.sections)
     )
     left_out = len(examples) - len(pictures)
-    note = f'<p class="note">{left_out} drawings are left out, to keep the page small: see pictures/.</p>' * bool(left_out)
+    note = f"<p>{left_out} drawings are left out, to keep the page small: see pictures/.</p>" if left_out else ""
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -94,13 +94,13 @@ def benchmark_page(results: Results, examples: Sequence[Example] = ()) -> str:
 {_skipped("Data that could not be used", results.skipped)}
 {_glance(results, places)}
 {"".join(sections)}
-{note}
 <section id="run">
 <h2>How it was measured</h2>
-<p>Bars, bands and brackets are 95 % intervals of the mean over resampled groups of pairs (scenes, stretches of frames), since
-neighbouring pairs are not independent; times have the 10th and 90th percentile over rounds. A single group has no interval.
-Factors (1.00x) are ratios to {REFERENCE}. A shaded cell is the best of its column; ≈ marks what is not told apart from it: the
-interval of the paired difference includes zero.</p>
+<p>Bars, bands and brackets are 95 % intervals of the mean over resampled groups of pairs (scenes, stretches of
+frames), since neighbouring pairs are not independent; times have the 10th and 90th percentile over rounds. A single
+group has no interval. Factors (1.00x) are ratios to {REFERENCE}. A shaded cell is the best of its column; ≈ marks what
+is not told apart from it: the interval of the paired difference includes zero.</p>
+{note}
 {_details("Machine and versions", results.environment)}
 {_details("Methods", results.methods)}
 </section>
@@ -146,7 +146,8 @@ def _reduced(content: bytes, width: int, quality: int) -> bytes:
     with Image.open(io.BytesIO(content)) as opened:
         picture = opened.convert("RGB")
     if picture.width > width:
-        picture = picture.resize((width, max(1, round(picture.height * width / picture.width))), Image.Resampling.LANCZOS)
+        size = (width, max(1, round(picture.height * width / picture.width)))
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=quality, optimize=True)
     return buffer.getvalue() if buffer.tell() < len(content) else content
@@ -163,11 +164,12 @@ def _title(section: Section) -> str:
 def _lede(results: Results, data: Sequence[str]) -> str:
     count = len(all_methods(results))
     on = f" on {escape(_enumerated(data))}" if data else ""
-    pairs = sum(len({row.pair for row in section.rows}) for section in results.sections if section.protocol == "matching")
+    matched = [section for section in results.sections if section.protocol == "matching"]
+    pairs = sum(len({row.pair for row in section.rows}) for section in matched)
     known = f", {pairs:,} pairs of pictures with known geometry" if pairs else ""
     return (
-        f"{count} method{'s' * (count != 1)}{on}{known}. Every method gets the same pictures at the same size with the same "
-        "budget of keypoints, in the same run."
+        f"{count} method{'s' * (count != 1)}{on}{known}. Every method gets the same pictures at the same size with the "
+        "same budget of keypoints, in the same run."
     )
 
 
@@ -192,18 +194,20 @@ def _glance(results: Results, places: Places) -> str:
         return ""
     ordered = sorted(places, key=lambda name: places[name])
     drawn = [
-        (name, column.title, {m: (column.cells[m].value, column.cells[m].interval) for m in ordered if m in column.cells})
+        (name, column.title, {m: (cell.value, cell.interval) for m in ordered if (cell := column.cells.get(m))})
         for name, column in rows
     ]
     header = _header("measured", "text") + "".join(_header(method, "higher") for method in ordered)
     body = "".join(_glance_row(name, column, ordered) for name, column in rows)
-    charts = [forest_chart("Headline numbers, higher is better", drawn, places, "score, area or share, in [0, 1]")]
-    against = value_against_cost(results, places)
-    after = f'<div class="charts">{against}</div>' if against else ""
+    forest = forest_chart("Headline numbers, higher is better", drawn, places, "score, area or share, in [0, 1]")
+    sweep = next((section for section in results.sections if section.protocol == "sweep" and section.rows), None)
+    turning = turn_chart(sweep, places, data=sweep.data) if sweep else ""
+    charts = value_against_cost(results, places) + turning
     return (
-        f'<section id="glance"><h2>At a glance</h2><div class="charts">{charts[0]}</div>{after}'
-        f'<h3>In numbers</h3><div class="card"><table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>'
-        "</section>"
+        f'<section id="glance"><h2>At a glance</h2><div class="charts">{forest}</div>'
+        + (f'<div class="charts">{charts}</div>' if charts else "")
+        + f'<h3>In numbers</h3><div class="card"><table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>'
+        "</div></section>"
     )
 
 
@@ -294,7 +298,8 @@ def _strip(cell: Cell, reach: float) -> str:
     a, b, at = (100 * max(edge, 0) / reach for edge in (low, high, cell.value))
     return (
         '<svg class="strip" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
-        f'<line class="ground" x1="0" y1="4" x2="100" y2="4"/><line class="reach" x1="{a:.1f}" y1="4" x2="{b:.1f}" y2="4"/>'
+        '<line class="ground" x1="0" y1="4" x2="100" y2="4"/>'
+        f'<line class="reach" x1="{a:.1f}" y1="4" x2="{b:.1f}" y2="4"/>'
         f'<line class="spot" x1="{at:.1f}" y1="0" x2="{at:.1f}" y2="8"/></svg>'
     )
 

@@ -125,7 +125,8 @@ def _subset_chart(section: Section, metric: str, places: Places) -> str:
     names = section.subsets()
     if not 2 <= len(names) <= MOST_SUBSETS:
         return ""
-    series = _curves(section, metric, [(float(i), section.only(subset=name)) for i, name in enumerate(names)], places)
+    parts = [(float(index), section.only(subset=name)) for index, name in enumerate(names)]
+    series = _curves(section, metric, parts, places)
     y = _share_axis(worded(metric), series)
     return category_chart(f"{_capital(worded(metric))} by part of the data", series, names, y, "part of the data", places)
 
@@ -147,23 +148,14 @@ def _against_reference(section: Section, metric: str, places: Places) -> str:
     highest = max([0.05, *(value for one in series for point in one.points for value in point)])
     x, y = linear_axis(f"{worded(metric)}, {reference}", highest), linear_axis(worded(metric), highest)
     title = f"Each pair against {reference}: above the line is better"
-    return scatter_chart(title, list(reversed(series)), x, y, places, diagonal=True)
+    return scatter_chart(title, series, x, y, places, diagonal=True)
 
 
 def _sweep_charts(section: Section, places: Places) -> list[str]:
     metric = widest(section, "matching_score")
     if metric is None:
         return []
-    charts = []
-    turned = turns(section)
-    if len(turned) > 1:
-        parts = [(float(degrees), section.only(variants=[name])) for name, degrees in turned.items()]
-        series = _curves(section, metric, parts, places)
-        last = max(turned.values())
-        step = 30 if last <= 180 else 60
-        x = Axis("turn of the second view, clockwise", 0, last, [(v, f"{v}°") for v in range(0, last + 1, step)])
-        y = _share_axis(worded(metric), series)
-        charts.append(line_chart(f"{_capital(worded(metric))} as the second view turns", series, x, y, places))
+    charts = [turn_chart(section, places)]
     zoomed = zooms(section)
     if len(zoomed) > 1:
         parts = [(factor, section.only(variants=[name])) for name, factor in zoomed.items()]
@@ -172,6 +164,20 @@ def _sweep_charts(section: Section, places: Places) -> list[str]:
         y = _share_axis(worded(metric), series)
         charts.append(line_chart(f"{_capital(worded(metric))} as the second view is zoomed", series, x, y, places))
     return charts
+
+
+def turn_chart(section: Section, places: Places, *, data: str = "") -> str:
+    """The score as the second view turns; `data` is added to the title. Nothing where only one turn was measured."""
+    metric, turned = widest(section, "matching_score"), turns(section)
+    if metric is None or len(turned) < 2:
+        return ""
+    parts = [(float(degrees), section.only(variants=[name])) for name, degrees in turned.items()]
+    series = _curves(section, metric, parts, places)
+    last = max(turned.values())
+    step = 30 if last <= 180 else 60
+    x = Axis("turn of the second view, clockwise", 0, last, [(v, f"{v}°") for v in range(0, last + 1, step)])
+    title = f"{_capital(worded(metric))} as the second view turns{f': {data}' if data else ''}"
+    return line_chart(title, series, x, _share_axis(worded(metric), series), places)
 
 
 def _factor(value: float) -> str:
@@ -217,11 +223,8 @@ def _pose_charts(section: Section, places: Places) -> list[str]:
 
 def _homography_charts(section: Section, places: Places) -> list[str]:
     last = max(thresholds(section, "corner_auc"), default=5.0)
-    charts = [
-        _recall_chart(
-            section, "corner_error", last, "corner error (px)", "Share of pairs whose corners lie closer than x", places
-        )
-    ]
+    title = f"Share of pairs whose corner error is below a distance, to {last:g} px"
+    charts = [_recall_chart(section, "corner_error", last, "corner error (px)", title, places)]
     known = thresholds(section, "mma")
     if len(known) > 1:
         series = []
@@ -233,7 +236,8 @@ def _homography_charts(section: Section, places: Places) -> list[str]:
         x = Axis("threshold (px)", known[0], known[-1], [(t, f"{t:g}") for t in known])
         y = linear_axis("mean matching accuracy", 1.0)
         charts.append(line_chart("Mean matching accuracy over its threshold", series, x, y, places))
-    metric = next((name for name in ("corner_auc@3", widest(section, "corner_auc")) if name in section.metrics()), None)
+    wanted = ("corner_auc@3", widest(section, "corner_auc"))
+    metric = next((name for name in wanted if name in section.metrics()), None)
     if metric is not None:
         charts.append(_subset_chart(section, metric, places))
     return charts
