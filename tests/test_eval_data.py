@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -465,6 +466,7 @@ def test_what_a_list_lacks_is_a_line_each(tmp_path: Path, views: list[RenderedVi
         good + " 1.0",
         list_line(views[0], views[2]).replace(" 0 0 ", " 0 half ", 1),
         list_line(views[0], views[2], (1, 0)),
+        list_line(views[0], replace(views[2], intrinsics=np.diag([4.0, 4.0, 1.0]) @ views[2].intrinsics)),
         " ".join([*list_line(views[0], views[2]).split()[:22], *map(str, np.diag([2.0, 2, 2, 1]).ravel())]),
     ]
     dataset = open_data(write_list(tmp_path / "list", views[:3], lines), DataSettings())
@@ -477,6 +479,7 @@ def test_what_a_list_lacks_is_a_line_each(tmp_path: Path, views: list[RenderedVi
         "more than once in the list",
         "nowhere.jpg: no such file",
         "photo0.jpg is turned by 1 quarters",
+        "photo2.jpg: the principal point (798, 598) lies outside of a picture of 400x300",
         "the motion from a to b: expected rigid 4x4 poses",
     )
     assert len(dataset.skipped) == len(expected)
