@@ -60,9 +60,9 @@ def main() -> None:
     variants = section.variants()
     rows = []
     for method in section.methods():
-        rows_of = [section.only(method=method, variants=[variant]) for variant in variants]
-        scores = [f"{only.mean('matching_score@5'):.3f}" for only in rows_of]
-        rows.append([method, *scores, f"{rows_of[0].mean('localisation_error'):.2f}"])
+        measured = [section.only(method=method, variants=[variant]) for variant in variants]
+        scores = [f"{only.mean('matching_score@5'):.3f}" for only in measured]
+        rows.append([method, *scores, f"{measured[0].mean('localisation_error'):.2f}"])
     print(f"{arguments.max_pairs} pairs, K = {settings.budget}, matching score at 5 px:\n")
     print(markdown(["octaves", *variants, f"{variants[0]}, px off"], rows))
     for line in section.skipped:
