@@ -13,11 +13,14 @@ COMMANDS = {
     "match": "match two pictures, or the pairs of a list on a features file",
     "info": "what is installed, and what is in a weights or features file",
     "demo": "match a real stereo pair beside RootSIFT, and draw what was found",
-    "evaluate": "matching score, repeatability and more beside other features",
+    "eval": "measure features beside others': matching score, pose, homography, turns, zooms, cost",
     "prepare": "make scenes to train on, from photos, RGB-D recordings or COLMAP models",
     "train": "train a model from pairs of known geometry",
 }
-"""Each subcommand, which is the function of that name in the module of that name, and what it does."""
+"""Each subcommand and what it does: the function of that name in the module of that name, but for `MODULES`."""
+
+MODULES = {"eval": "benchmark"}
+"""Subcommands whose name Python has a meaning for already."""
 
 _HELP = """usage: lfnet [--version] [--debug] COMMAND [OPTIONS]
 
@@ -83,7 +86,8 @@ def _run(name: str, words: list[str], debug: bool) -> int:
 def _call(name: str, words: list[str]) -> int:
     import tyro
 
-    function = getattr(import_module(f"lfnet.cli.{name}"), name)
+    module = MODULES.get(name, name)
+    function = getattr(import_module(f"lfnet.cli.{module}"), module)
     try:
         code = tyro.cli(function, prog=f"lfnet {name}", args=words, config=(tyro.conf.FlagCreatePairsOff,))
     except SystemExit as stop:  # tyro ends so after --help (0) and on wrong usage (2).

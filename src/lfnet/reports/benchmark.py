@@ -1,0 +1,86 @@
+"""A benchmark from end to end: measured, written as results, drawn as tables and a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lfnet.evaluation.benchmark import about_methods, measure
+from lfnet.evaluation.results import Results, describe_environment, read_results, write_results
+from lfnet.evaluation.tables import tables
+from lfnet.files import make_folder, write_bytes
+from lfnet.reports.benchmark_examples import draw_examples, read_examples
+from lfnet.reports.benchmark_page import benchmark_page
+
+if TYPE_CHECKING:
+    from lfnet.evaluation.benchmark import BenchmarkSettings, Material, ProtocolName
+    from lfnet.evaluation.matching_score import Progress
+    from lfnet.evaluation.source import FeatureSource
+
+RESULTS = "results.json"
+TABLES = "tables.md"
+PAGE = "index.html"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is wanted of a benchmark."""
+
+    material: Material
+    protocols: Sequence[ProtocolName]
+    settings: BenchmarkSettings
+    command: str
+    """What was typed, for the reader of the results."""
+    skipped: Sequence[str] = ()
+    """Data that could not be opened, a line each."""
+
+
+def run_benchmark(request: Request, source: FeatureSource, output: Path, progress: Progress) -> Results:
+    """Measure and report, writing after every section, so that a run that is stopped leaves what it had.
+
+    Args:
+        request: what to measure.
+        source: features of the methods.
+        output: folder for results.json, tables.md, index.html and pictures/.
+        progress: called with what is being measured.
+
+    Returns:
+        the results.
+
+    Raises:
+        OSError: the output can't be written.
+    """
+    make_folder(output)
+    environment = describe_environment()
+    results = Results([], environment, {}, request.command, list(request.skipped))
+    for section, dataset in measure(request.material, source, request.protocols, request.settings, progress):
+        results.sections.append(section)
+        results.methods.update(about_methods(source))
+        if dataset is not None and section.protocol == "matching" and section.rows:
+            progress(f"drawing examples of {section.title}")
+            draw_examples(dataset, section, source, output)
+        write_results(output / RESULTS, results)
+    write_results(output / RESULTS, results)
+    write_report(output)
+    return results
+
+
+def write_report(output: Path) -> list[Path]:
+    """Tables and page from the results and drawings of a folder.
+
+    Args:
+        output: folder that `run_benchmark` wrote.
+
+    Returns:
+        the files written.
+
+    Raises:
+        ValueError: its results are none.
+        OSError: there are none, or nothing can be written.
+    """
+    results = read_results(output / RESULTS)
+    write_bytes(output / TABLES, (tables(results) + "\n").encode())
+    write_bytes(output / PAGE, benchmark_page(results, read_examples(output)).encode())
+    return [output / TABLES, output / PAGE]
