@@ -328,10 +328,18 @@ def test_published_pairs_stay_whole_where_others_are_tuned_on(rendered: Dataset)
     assert len(section.rows) == 5
     assert section.chosen["rootsift"]["tuned_on"] == "others"
     assert section.chosen["rootsift"]["tuning_pairs"] == 2
-    with pytest.raises(ValueError, match="no pair of empty has known cameras, to tune on"):
-        measure_pose(
-            rendered, FeatureSource([]), PoseSettings(), quiet, tuning_data=replace(others, name="empty", pairs=[])
-        )
+
+
+def test_what_is_tuned_on_is_said(rendered: Dataset, warped: Dataset) -> None:
+    source, settings = FeatureSource([Oracle(rendered)]), PoseSettings(threshold=1.0)
+    section = measure_pose(rendered, source, settings, quiet, tuning_data=warped)
+    assert section.chosen["oracle"]["tuned_on"] == "rendered"
+    assert section.skipped == [
+        "pose on rendered: no pair of warped has known cameras, so that it is tuned on its own pairs"
+    ]
+    section = measure_pose(rendered, source, settings, quiet, tuning_data=rendered)
+    assert len(section.rows) == 5
+    assert section.skipped == ["pose on rendered: 5 of 5 pairs that are reported were also there to tune on"]
 
 
 def test_few_groups_are_not_tuned_on(rendered: Dataset) -> None:
@@ -340,7 +348,7 @@ def test_few_groups_are_not_tuned_on(rendered: Dataset) -> None:
     assert len(section.rows) == 3
     assert section.chosen["oracle"] == {"ratio": 1.0, "threshold": 1.0}
     assert section.skipped == [
-        "nothing is tuned for pose on rendered, which has fewer than 4 groups of pairs: no ratio test and a threshold "
+        "pose on rendered: nothing is tuned, as there are fewer than 4 groups of pairs: no ratio test and a threshold "
         "of 1 px for every method"
     ]
 

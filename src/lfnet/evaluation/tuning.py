@@ -165,17 +165,24 @@ def _tuned(
     candidates = settings.candidates()
     if len(candidates) == 1:
         return {method.name: asdict(candidates[0]) for method in source.methods}, pairs
-    data, reported = dataset, pairs
-    if tuning_data is not None:
-        data, aside = tuning_data, [pair for pair in tuning_data.pairs if task.usable(pair)]
-        if not aside:
-            raise ValueError(f"{task.protocol}: no pair of {tuning_data.name} has {task.needs}, to tune on")
+    title = f"{task.protocol} on {dataset.name}"
+    aside = [] if tuning_data is None else [pair for pair in tuning_data.pairs if task.usable(pair)]
+    if tuning_data is not None and aside:
+        data, reported = tuning_data, pairs
+        both = {pair.name for pair in aside} & {pair.name for pair in pairs}
+        if both:
+            lines.append(f"{title}: {len(both)} of {len(pairs)} pairs that are reported were also there to tune on")
     else:
+        if tuning_data is not None:
+            lines.append(
+                f"{title}: no pair of {tuning_data.name} has {task.needs}, so that it is tuned on its own pairs"
+            )
+        data = dataset
         aside, reported = set_aside(pairs, settings.every)
         if not aside:
             lines.append(
-                f"nothing is tuned for {task.protocol} on {dataset.name}, which has fewer than {settings.every} groups "
-                f"of pairs: no ratio test and a threshold of {candidates[0].threshold:g} px for every method"
+                f"{title}: nothing is tuned, as there are fewer than {settings.every} groups of pairs: "
+                f"{_words(candidates[0])} for every method"
             )
             return {method.name: asdict(candidates[0]) for method in source.methods}, pairs
     aside = evenly(aside, settings.tuning_pairs)
@@ -183,9 +190,14 @@ def _tuned(
     for method in source.methods:
         best, count = _best(task, method, data, aside, candidates, progress)
         if count == 0:
-            lines.append(f"nothing is tuned for {method.name}: it fails on every pair set aside")
+            lines.append(f"{title}: nothing is tuned for {method.name}, which fails on every pair set aside")
         chosen[method.name] = {**asdict(best), "tuned_on": data.name, "tuning_pairs": count}
     return chosen, reported
+
+
+def _words(estimator: Estimator) -> str:
+    ratio = "no ratio test" if estimator.ratio_test is None else f"a ratio of {estimator.ratio:g}"
+    return f"{ratio} and a threshold of {estimator.threshold:g} px"
 
 
 def set_aside(pairs: Sequence[EvaluationPair], every: int) -> tuple[list[EvaluationPair], list[EvaluationPair]]:
