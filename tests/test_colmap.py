@@ -11,10 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from lfnet.data.reconstructions import read_reconstruction
+from lfnet.evaluation.opencv_extractors import OpenCVExtractor
 from lfnet.features import Features
 from lfnet.images import ImageError
 from lfnet.integrations.colmap import CameraSettings, ColmapDatabase, pinhole_parameters
 from lfnet.integrations.pycolmap_process import has_pycolmap, run_pycolmap
+from lfnet.matching import mutual_nearest_neighbours
 from rendered_photos import RenderedView, render_views, write_photos
 
 pytest.importorskip("skimage", reason="the rendered photos show its pictures")
@@ -111,6 +113,23 @@ def test_the_half_pixel_is_right(views: list[RenderedView], photos: Path, tmp_pa
         wrong_error, wrong_poses = reconstruct(views, photos, tmp_path / f"wrong{shift}", shift)
         assert wrong_error > 10 * error
         assert turn_between(wrong_poses, truth) > 0.03
+
+
+@needs_pycolmap
+def test_found_features_place_the_cameras(views: list[RenderedView], photos: Path, tmp_path: Path) -> None:
+    features = {view.name: OpenCVExtractor("rootsift")(view.grey, max_keypoints=1024) for view in views}
+    database = ColmapDatabase(tmp_path / "database.db", photos)
+    database.add_pictures(list(features))
+    pairs = combinations(features, 2)
+    database.add_features(
+        features, [(a, b, mutual_nearest_neighbours(features[a], features[b], ratio=0.8).indices) for a, b in pairs]
+    )
+    database.verify(threads=1)
+    model = database.map(tmp_path / "models", threads=1)[0]
+    assert model.names == list(features)
+    assert model.reprojection_error < 1
+    poses = {image.name: image.camera_from_world for image in read_reconstruction(model.folder).images.values()}
+    assert turn_between(poses, {view.name: view.camera_from_world for view in views}) < 0.5
 
 
 @needs_pycolmap
