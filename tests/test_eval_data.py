@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -25,13 +26,17 @@ from lfnet.data.reconstructions import (
     RegisteredImage,
     write_reconstruction,
 )
+from lfnet.data.scenes import depth_path
 from lfnet.evaluation.datasets import KINDS, DataSettings, open_data
 from lfnet.evaluation.homography_sets import LEFT_OUT, read_matrix
+from lfnet.evaluation.matching_score import MatchingSettings, measure_matching
 from lfnet.evaluation.measured_frames import MeasuredFrames, evenly
+from lfnet.evaluation.opencv_extractors import OpenCVExtractor
 from lfnet.evaluation.pair_lists import quarter_turn, read_object_arrays
 from lfnet.evaluation.pairs import Dataset, EvaluationPair, RelativePose
 from lfnet.evaluation.posed_folders import pairs_by_points
 from lfnet.evaluation.rendered import rendered_dataset, warped_dataset
+from lfnet.evaluation.source import FeatureSource
 from lfnet.evaluation.stereo import indexed_by_left, motorcycle, photo_error, stereo_dataset
 from lfnet.evaluation.truth import apply_matrix
 from lfnet.images import read_grey, read_image
@@ -291,6 +296,35 @@ def test_scenes_that_were_prepared(tmp_path: Path) -> None:
         assert pair.pose is not None
         assert dataset.load(pair.picture_a).ndim == 3
     assert len(open_data(folder, DataSettings(split="training", max_pairs=1)).pairs) == 1
+
+
+def test_a_damaged_depth_map_of_a_scene_costs_its_pairs(tmp_path: Path) -> None:
+    folder = make_own_scene(tmp_path / "own")
+    dataset = open_data(folder, DataSettings(split="training"))
+    spoilt = dataset.pairs[0].picture_a
+    depth_path(folder, spoilt).write_bytes(b"nothing")
+    settings = MatchingSettings(budgets=(50,))
+    section = measure_matching(dataset, FeatureSource([OpenCVExtractor("orb")]), settings, lambda text: None)
+    whole = [pair.name for pair in dataset.pairs if spoilt not in (pair.picture_a, pair.picture_b)]
+    assert {row.pair for row in section.rows} == set(whole)
+    assert len(section.skipped) == 1
+    assert "depth can't be read" in section.skipped[0]
+    assert "\n" not in section.skipped[0]
+
+
+def test_collections_are_paired_by_what_their_depth_shows(tmp_path: Path, views: list[RenderedView]) -> None:
+    for view in views:
+        path = tmp_path / "depths" / f"{Path(view.name).stem}.h5"
+        path.parent.mkdir(exist_ok=True)
+        with h5py.File(path, "w") as file:
+            file["depth"] = view.depth
+    write_reconstruction(tmp_path / "sparse", model_of(views, [[0]] * COUNT))
+    write_pictures(tmp_path / "images", views)
+    dataset = open_data(tmp_path, DataSettings(long_side=200, min_overlap=0.2))
+    assert (dataset.kind, dataset.settings["layout"]) == ("posed pictures", "megadepth")
+    for pair in dataset.pairs:
+        assert_truth_and_pose_agree(dataset, pair)
+    assert 0 < len(dataset.pairs) < COUNT * (COUNT - 1) / 2
 
 
 # --- COLMAP models and cameras ---

@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from lfnet.evaluation.cache import Cache
+from lfnet.evaluation.datasets import DataSettings, open_data
 from lfnet.evaluation.geometry_metrics import (
     area_under_recall,
     corner_error,
@@ -22,6 +23,7 @@ from lfnet.evaluation.geometry_metrics import (
     transfer_errors,
 )
 from lfnet.evaluation.homography_estimation import HomographySettings, measure_homography
+from lfnet.evaluation.matching_score import MatchingSettings, measure_matching
 from lfnet.evaluation.opencv_extractors import OpenCVExtractor
 from lfnet.evaluation.pairs import Dataset, EvaluationPair, RelativePose
 from lfnet.evaluation.pose import PoseSettings, estimate_pose, measure_pose
@@ -446,3 +448,18 @@ def test_settings_that_make_no_sense() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             PoseSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_rootsift_falls_with_the_index_as_in_the_literature(shared_data: Path) -> None:
+    dataset = open_data(shared_data / "homography" / "oxford", DataSettings(long_side=320))
+    pairs = [pair for pair in dataset.pairs if pair.group in ("graf", "boat")]
+    source, settings = FeatureSource([OpenCVExtractor("rootsift")]), replace(FIXED_HOMOGRAPHY, budget=256)
+    chosen = replace(dataset, pairs=pairs)
+    accuracy = {row.pair: row.metrics for row in measure_homography(chosen, source, settings, quiet).rows}
+    score = {row.pair: row.metrics for row in measure_matching(chosen, source, MatchingSettings((256,)), quiet).rows}
+    for measured, metric in ((accuracy, "mma@5"), (score, "matching_score@5")):
+        for falling in (("graf 1-2", "graf 1-4", "graf 1-6"), ("boat 1-2", "boat 1-4", "boat 1-6")):
+            values = [measured[name][metric] for name in falling]
+            assert values == sorted(values, reverse=True), (metric, values)
+            assert values[0] > 2 * values[2]
+    assert accuracy["graf 1-2"]["corner_error"] < 3

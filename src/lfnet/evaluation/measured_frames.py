@@ -11,6 +11,7 @@ import numpy as np
 
 from lfnet.coordinates import resize_matrix
 from lfnet.evaluation.pairs import RelativePose
+from lfnet.evaluation.source import Unmeasured
 from lfnet.evaluation.truth import Camera, DepthTruth, TransformedTruth, visible_share
 from lfnet.images import shrink, shrunk_size
 
@@ -88,8 +89,7 @@ class MeasuredFrames:
         """Share of either picture that the other sees through depth, the smaller of the two; both need depth.
 
         Raises:
-            ValueError: a depth map can't be read.
-            OSError: likewise.
+            Unmeasured: a depth map can't be read.
         """
         return min(visible_share(FrameTruth(self, name_a, name_b), self.size(name_a), self.size(name_b)))
 
@@ -103,7 +103,10 @@ class MeasuredFrames:
 
 @dataclass(frozen=True)
 class FrameTruth:
-    """Geometry of two frames, whose depth is read when it is asked for, and not resampled."""
+    """Geometry of two frames, whose depth is read when it is asked for, and not resampled.
+
+    It raises Unmeasured where depth can't be read, so that the pair is left out and the rest goes on.
+    """
 
     frames: MeasuredFrames
     name_a: str
@@ -118,7 +121,10 @@ class FrameTruth:
         return self._truth().a_from_b(points)
 
     def _truth(self) -> TransformedTruth:
-        camera_a, camera_b = self.frames.camera(self.name_a), self.frames.camera(self.name_b)
+        try:
+            camera_a, camera_b = self.frames.camera(self.name_a), self.frames.camera(self.name_b)
+        except (ValueError, OSError) as error:
+            raise Unmeasured(" ".join(str(error).split())) from error
         matrices = [self.frames.shrunk_from_stored(name) for name in (self.name_a, self.name_b)]
         return TransformedTruth(DepthTruth(camera_a, camera_b), *matrices)
 

@@ -16,6 +16,7 @@ from lfnet.data.layouts import LAYOUTS, read_frames
 from lfnet.data.reconstructions import ReconstructionError, find_model, read_reconstruction
 from lfnet.evaluation.measured_frames import MeasuredFrames, evenly
 from lfnet.evaluation.pairs import Dataset, EvaluationPair
+from lfnet.evaluation.source import Unmeasured
 from lfnet.images import image_size, list_images, natural_key, read_image
 
 if TYPE_CHECKING:
@@ -75,8 +76,8 @@ def open_collection(path: Path, settings: DataSettings) -> Dataset:
     for name_a, name_b in evenly(list(combinations(names, 2)), OVERSAMPLING * settings.max_pairs):
         try:
             overlap = frames.overlap(name_a, name_b)
-        except (ValueError, OSError) as error:
-            skipped.append(f"{name_a} - {name_b}: {' '.join(str(error).split())}")
+        except Unmeasured as error:
+            skipped.append(f"{name_a} - {name_b}: {error}")
             continue
         if settings.min_overlap <= overlap <= MAX_OVERLAP:
             seeing.append((name_a, name_b))

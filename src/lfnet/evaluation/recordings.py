@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lfnet.data.layouts import LAYOUTS, read_frames
 from lfnet.evaluation.measured_frames import MeasuredFrames, evenly
 from lfnet.evaluation.pairs import Dataset, EvaluationPair
+from lfnet.evaluation.source import Unmeasured
 
 if TYPE_CHECKING:
     from lfnet.evaluation.datasets import DataSettings
@@ -83,8 +84,8 @@ def _seeing_each_other(
     for start in evenly(starts, OVERSAMPLING * limit):
         try:
             overlap = frames.overlap(names[start], names[start + gap])
-        except (ValueError, OSError) as error:
-            skipped.append(f"{names[start]} - {names[start + gap]}: {' '.join(str(error).split())}")
+        except Unmeasured as error:
+            skipped.append(f"{names[start]} - {names[start + gap]}: {error}")
             continue
         if overlap >= settings.min_overlap:
             seeing.append(start)
