@@ -413,8 +413,17 @@ def _cost_tables(section: Section) -> list[Table]:
             rows = section.only(subset=subset, budget=budget)
             at_k = f", K = {budget}" if budget else ""
             title = f"Pictures of {subset.replace('x', ' x ')}{at_k}"
-            tables.append(Table(title, rows.methods(), [cost_column(rows), *_columns(rows, names)]))
+            columns = [_of_models(column) for column in _columns(rows, names)]
+            tables.append(Table(title, rows.methods(), [cost_column(rows), *columns]))
     return tables
+
+
+def _of_models(column: Column) -> Column:
+    """Sizes of models without marks, and a dash for methods that have none: that is no merit."""
+    if column.metric not in ("model_size", "parameters"):
+        return column
+    cells = {name: Cell(cell.value if cell.value > 0 else math.nan) for name, cell in column.cells.items()}
+    return replace(column, better="neither", digits=1 if column.metric == "model_size" else 0, cells=cells)
 
 
 def cost_column(section: Section) -> Column:
@@ -436,11 +445,21 @@ def _plain_tables(section: Section) -> list[Table]:
 
 
 def chosen_words(section: Section) -> dict[str, str]:
-    """What was tuned for each method, in words: `ratio 0.9, threshold 1`."""
-    return {
-        method: ", ".join(f"{name} {_setting(value)}" for name, value in values.items())
-        for method, values in section.chosen.items()
-    }
+    """What was tuned for each method, in words: `ratio 0.9, 1 px`; on what it was tuned is left to `tuning_words`."""
+    words = {}
+    for method, values in section.chosen.items():
+        parts = [f"ratio {_setting(values['ratio'])}"] if "ratio" in values else []
+        parts += [f"{_setting(values['threshold'])} px"] if "threshold" in values else []
+        words[method] = ", ".join(parts or [f"{name} {_setting(value)}" for name, value in values.items()])
+    return words
+
+
+def tuning_words(section: Section) -> str:
+    """On what ratios and thresholds were tuned, as a sentence; nothing where that isn't said."""
+    places = {str(values["tuned_on"]) for values in section.chosen.values() if "tuned_on" in values}
+    counts = {int(values["tuning_pairs"]) for values in section.chosen.values() if "tuning_pairs" in values}
+    pairs = f", {min(counts)} pairs that don't count here" if len(counts) == 1 else ""
+    return f"Ratio and threshold were tuned for each method on {', '.join(sorted(places))}{pairs}." if places else ""
 
 
 def _setting(value: object) -> str:

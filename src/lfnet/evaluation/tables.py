@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from lfnet.evaluation.summary import EXPLAINED, REFERENCE, TITLES, Cell, described, section_tables
+from lfnet.evaluation.summary import EXPLAINED, REFERENCE, TITLES, Cell, described, section_tables, tuning_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -84,7 +84,8 @@ def section_report(
     over = f", intervals over {section.unit}" if len(section.groups()) > 1 and section.protocol != "cost" else ""
     parts = [f"{heading}{title}: {section.data}"]
     if section.protocol in EXPLAINED:
-        parts.append(f"{EXPLAINED[section.protocol]} {_capital(described(section))}{over}.")
+        sentences = [EXPLAINED[section.protocol], tuning_words(section), f"{_capital(described(section))}{over}."]
+        parts.append(" ".join(sentence for sentence in sentences if sentence))
     for table in section_tables(section, results.methods):
         parts.append(f"{table.title}:")
         if len(table.columns) <= SHOWN_COLUMNS:

@@ -17,7 +17,7 @@ Band = tuple[float, float, float]
 """x, lower and upper end of y."""
 
 WIDTH, HEIGHT = 460, 300
-LEFT, RIGHT, TOP, BOTTOM = 48, 14, 12, 46
+LEFT, RIGHT, TOP, BOTTOM = 48, 18, 12, 46
 """Margins around the plotted area, for ticks and labels."""
 HUES = 8
 """Colours of the style sheet; methods beyond are dashed."""
@@ -220,52 +220,73 @@ def bar_chart(
     return _figure(title, "".join(parts) + axis, [], places, height=height)
 
 
-def forest_chart(
-    title: str,
-    rows: Sequence[tuple[str, str, Mapping[str, tuple[float, tuple[float, float] | None]]]],
-    places: Places,
-    x_label: str,
-) -> str:
+@dataclass(frozen=True)
+class ForestRow:
+    """A headline number of every method."""
+
+    name: str
+    metric: str
+    values: Mapping[str, tuple[float, tuple[float, float] | None]]
+    """Value and 95 % interval by method."""
+
+
+def forest_chart(title: str, rows: Sequence[ForestRow], places: Places, x_label: str) -> str:
     """Every headline number with its interval on one scale, a row for each section.
 
     Args:
         title: what is seen.
-        rows: name, metric, and value with interval by method.
+        rows: from top to bottom.
         places: colours of the methods.
         x_label: of the common axis.
 
     Returns:
-        a figure.
+        a figure, drawn once for wide and once for narrow screens; the style sheet shows one of them.
     """
-    values = [edge for _, _, cells in rows for value, spread in cells.values() for edge in (value, *(spread or ()))]
-    x = linear_axis(x_label, max([0.1, *(value for value in values if math.isfinite(value))]), count=6)
-    width, left, right = 920, 250, 20
+    pairs = [pair for row in rows for pair in row.values.values()]
+    values = [end for value, spread in pairs for end in (value, *(spread or ()))]
+    x = linear_axis(x_label, max([0.1, *(value for value in values if math.isfinite(value))]), count=5)
+    methods = list(dict.fromkeys(method for row in rows for method in row.values))
+    name = escape(title)
+    drawn = _forest(name, rows, x, places, narrow=False) + _forest(name, rows, x, places, narrow=True)
+    return (
+        f'<figure class="chart wide"><figcaption>{name}</figcaption><div class="plot">{drawn}</div>'
+        f"{legend(methods, places)}</figure>"
+    )
+
+
+def _forest(title: str, rows: Sequence[ForestRow], x: Axis, places: Places, *, narrow: bool) -> str:
+    """Names stand beside the rows, or above them where the screen is narrow."""
+    width, left, above, right = (380, 12, 34, 14) if narrow else (920, 250, 0, 20)
     span = width - left - right
-    tops = [TOP]
-    for _, _, cells in rows:
-        tops.append(tops[-1] + 18 + 11 * len(cells))
+    tops = [float(TOP)]
+    for row in rows:
+        tops.append(tops[-1] + above + 18 + 11 * len(row.values))
     height = tops[-1] + BOTTOM
     parts = [_vertical_lines(x, left, span, height)]
-    for (name, metric, cells), top, bottom in zip(rows, tops[:-1], tops[1:], strict=True):
-        middle = (top + bottom) / 2
+    for row, top, bottom in zip(rows, tops[:-1], tops[1:], strict=True):
+        middle = top + 18 if narrow else (top + bottom) / 2 - 3
         parts.append(f'<line class="grid" x1="0" y1="{bottom}" x2="{width - right}" y2="{bottom}"/>')
-        parts.append(f'<text class="strong" x="0" y="{middle - 3}">{escape(_short(name, 36))}</text>')
-        parts.append(f'<text class="muted" x="0" y="{middle + 13}">{escape(_short(metric, 40))}</text>')
-        for index, (method, (value, spread)) in enumerate(cells.items()):
+        parts.append(f'<text class="strong" x="0" y="{middle}">{escape(_short(row.name, 36))}</text>')
+        parts.append(f'<text x="0" y="{middle + 16}">{escape(_short(row.metric, 40))}</text>')
+        for index, (method, (value, spread)) in enumerate(row.values.items()):
             if not math.isfinite(value):
                 continue
-            y = top + 14.5 + 11 * index
-            drawn = ""
-            text = f"{method}: {value:.3f}"
+            y = top + above + 14.5 + 11 * index
+            drawn, text = "", f"{method}: {value:.3f}"
             if spread:
                 low, high = (left + span * x.share(edge) for edge in spread)
                 drawn = f'<line class="whisker" x1="{low:.1f}" y1="{y}" x2="{high:.1f}" y2="{y}"/>'
                 text += f" [{spread[0]:.3f}, {spread[1]:.3f}]"
             drawn += _marker((left + span * x.share(value), y), places[method], text, size=4.5)
             parts.append(_group(method, places, drawn))
-    axis = f'<text class="label" x="{left + span / 2}" y="{height - 8}" text-anchor="middle">{escape(x_label)}</text>'
-    methods = list(dict.fromkeys(method for _, _, cells in rows for method in cells))
-    return _figure(title, "".join(parts) + axis, methods, places, width=width, height=height, wide=True)
+    parts.append(
+        f'<text class="label" x="{left + span / 2}" y="{height - 8}" text-anchor="middle">{escape(x.label)}</text>'
+    )
+    kind = "narrow" if narrow else "broad"
+    return (
+        f'<svg class="{kind}" viewBox="0 0 {width} {height:g}" role="img" aria-label="{title}"><title>{title}</title>'
+        f"{''.join(parts)}</svg>"
+    )
 
 
 def legend(methods: Sequence[str], places: Places, *, buttons: bool = False) -> str:
@@ -365,15 +386,13 @@ def _figure(
     methods: Sequence[str],
     places: Places,
     *,
-    width: float = WIDTH,
     height: float = HEIGHT,
-    wide: bool = False,
 ) -> str:
     name = escape(title)
     keys = legend(methods, places) if methods else ""
     return (
-        f'<figure class="chart{" wide" if wide else ""}"><figcaption>{name}</figcaption>'
-        f'<div class="plot"><svg viewBox="0 0 {width} {height}" role="img" aria-label="{name}">'
+        f'<figure class="chart"><figcaption>{name}</figcaption>'
+        f'<div class="plot"><svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{name}">'
         f"<title>{name}</title>{drawn}</svg></div>{keys}</figure>"
     )
 

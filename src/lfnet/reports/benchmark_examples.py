@@ -48,6 +48,7 @@ INDEX = "examples.json"
 FOLDER = "pictures"
 
 Rank = Literal["best", "median", "worst"]
+RANKS: tuple[Rank, ...] = ("best", "median", "worst")
 
 
 @dataclass(frozen=True)

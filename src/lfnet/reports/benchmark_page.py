@@ -22,13 +22,14 @@ from lfnet.evaluation.summary import (
     Column,
     Table,
     all_methods,
-    chosen_words,
     described,
     headline,
     section_tables,
+    tuning_words,
 )
 from lfnet.evaluation.tables import interval_text, number, run_line
-from lfnet.reports.benchmark_charts import classes, forest_chart, legend
+from lfnet.reports.benchmark_charts import ForestRow, classes, forest_chart, legend
+from lfnet.reports.benchmark_examples import RANKS
 from lfnet.reports.benchmark_plots import section_charts, turn_chart, value_against_cost
 
 if TYPE_CHECKING:
@@ -193,10 +194,11 @@ def _glance(results: Results, places: Places) -> str:
     if not rows:
         return ""
     ordered = sorted(places, key=lambda name: places[name])
-    drawn = [
-        (name, column.title, {m: (cell.value, cell.interval) for m in ordered if (cell := column.cells.get(m))})
-        for name, column in rows
-    ]
+    drawn = []
+    for name, column in rows:
+        cells = {method: column.cells[method] for method in ordered if method in column.cells}
+        values = {method: (cell.value, cell.interval) for method, cell in cells.items()}
+        drawn.append(ForestRow(name, column.title, values))
     header = _header("measured", "text") + "".join(_header(method, "higher") for method in ordered)
     body = "".join(_glance_row(name, column, ordered) for name, column in rows)
     forest = forest_chart("Headline numbers, higher is better", drawn, places, "score, area or share, in [0, 1]")
@@ -224,13 +226,13 @@ def _section(
     charts = "".join(section_charts(section, places))
     explained = f"<p>{escape(EXPLAINED[section.protocol])}</p>" if section.protocol in EXPLAINED else ""
     over = f", intervals over {section.unit}" if len(section.groups()) > 1 and section.protocol != "cost" else ""
-    said = f"{described(section)}{over}" if section.rows else "Nothing could be measured."
-    settings = {**section.settings, **{f"tuned, {name}": words for name, words in chosen_words(section).items()}}
+    said = f"{described(section)}{over}. {tuning_words(section)}" if section.rows else "Nothing could be measured."
+    settings = {**section.settings, **{f"tuned, {method}": values for method, values in section.chosen.items()}}
     return (
         f'<section id="part{index}"><h2>{escape(_title(section))} <small>{escape(section.data)}</small></h2>{explained}'
         f'<p class="note">{escape(said)}</p>{tables}'
         + (f'<div class="charts">{charts}</div>' if charts else "")
-        + _examples(pictures)
+        + _examples(sorted(pictures, key=lambda pair: places.get(pair[0].method, len(places))))
         + _skipped("Skipped", section.skipped)
         + (_details("Settings", settings) if settings else "")
         + "</section>\n"
@@ -261,9 +263,8 @@ def _table(table: Table, places: Places) -> str:
 def _header(text: str, better: str) -> str:
     kind = "text" if better == "text" else "number"
     first = "descending" if better in ("higher", "neither") else "ascending"
-    return (
-        f'<th scope="col" data-kind="{kind}" data-first="{first}"><button type="button">{escape(text)}</button></th>'
-    )
+    unbroken = escape(text).replace(" px", "&nbsp;px").replace("K = ", "K&nbsp;=&nbsp;")
+    return f'<th scope="col" data-kind="{kind}" data-first="{first}"><button type="button">{unbroken}</button></th>'
 
 
 def _cell(cell: Cell, column: Column, reach: float | None) -> str:
@@ -313,7 +314,8 @@ def _examples(pictures: Sequence[tuple[Example, bytes]]) -> str:
         '<p class="note"><span class="dot right"></span> mutual match at the true place, within 5 px; '
         '<span class="dot wrong"></span> elsewhere. Matches whose true place is hidden or unknown are left out.</p>'
     ]
-    groups = list(dict.fromkeys((example.rank, example.pair) for example, _ in pictures))
+    found = dict.fromkeys((example.rank, example.pair) for example, _ in pictures)
+    groups = sorted(found, key=lambda group: RANKS.index(group[0]))
     for rank, pair in groups:
         shown = [item for item in pictures if (item[0].rank, item[0].pair) == (rank, pair)]
         figures = "".join(_example(example, content) for example, content in shown)

@@ -128,7 +128,8 @@ def _subset_chart(section: Section, metric: str, places: Places) -> str:
     parts = [(float(index), section.only(subset=name)) for index, name in enumerate(names)]
     series = _curves(section, metric, parts, places)
     y = _share_axis(worded(metric), series)
-    return category_chart(f"{_capital(worded(metric))} by part of the data", series, names, y, "part of the data", places)
+    title = f"{_capital(worded(metric))} by part of the data"
+    return category_chart(title, series, names, y, "part of the data", places)
 
 
 def _against_reference(section: Section, metric: str, places: Places) -> str:
@@ -174,7 +175,7 @@ def turn_chart(section: Section, places: Places, *, data: str = "") -> str:
     parts = [(float(degrees), section.only(variants=[name])) for name, degrees in turned.items()]
     series = _curves(section, metric, parts, places)
     last = max(turned.values())
-    step = 30 if last <= 180 else 60
+    step = 30 if last <= 180 else 90 if last % 90 == 0 else 60
     x = Axis("turn of the second view, clockwise", 0, last, [(v, f"{v}°") for v in range(0, last + 1, step)])
     title = f"{_capital(worded(metric))} as the second view turns{f': {data}' if data else ''}"
     return line_chart(title, series, x, _share_axis(worded(metric), series), places)
