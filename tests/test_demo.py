@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lfnet.evaluation.results import PairRow, Results, describe_environment
+from lfnet.evaluation.results import UNTOUCHED, Results, Row, Section, describe_environment, read_results
 from lfnet.reports.demo_page import Drawing, demo_page
 from lfnet.reports.drawing import GREEN, RED
 
@@ -59,9 +58,8 @@ def test_demo_as_a_user_runs_it(run_lfnet, tiny_weights: Path, tmp_path: Path) -
     assert re.search(r"\| 120° +\| \d+ +\| \d+ +\| 0\.\d{3}", done.stdout)
     for name in ("matches-tiny-000.png", "matches-tiny-120.png", "matches-rootsift-120.png", "index.html"):
         assert str(output / name) in done.stdout
-    rows = json.loads((output / "results.json").read_text())["rows"]
-    scores = {(row["method"], row["variant"]): row["metrics"]["matching_score@5"] for row in rows}
-    assert scores["rootsift", "turn000"] > 0.3
+    section = read_results(output / "results.json").section("sweep")
+    assert section.only(method="rootsift", variants=[UNTOUCHED]).mean("matching_score@5") > 0.3
     assert count(output / "matches-rootsift-000.png", GREEN) > 200
     assert count(output / "matches-tiny-120.png", RED) > count(output / "matches-tiny-120.png", GREEN)
     page = Page((output / "index.html").read_text())
@@ -76,11 +74,11 @@ def test_demo_as_a_user_runs_it(run_lfnet, tiny_weights: Path, tmp_path: Path) -
 
 def test_page_escapes_names_and_keeps_labels_apart() -> None:
     rows = [
-        PairRow(method, "pair", "pair", variant, {"matching_score@5": 0.5, "keypoints": 9.0, "matches": 4.0})
+        Row(method, "p", "p", {"matching_score@5": 0.5, "keypoints": 9.0, "matches": 4.0}, variant=variant, budget=9)
         for variant in ("turn000", "turn090")
         for method in ("<b>mine</b>", "rootsift")
     ]
-    results = Results("stereo", {"thresholds": (5.0,), "max_keypoints": 9}, describe_environment(), rows)
+    results = Results([Section("sweep", "stereo", rows)], describe_environment())
     text = demo_page(results, [Drawing("<b>mine</b>", 90, np.zeros((10, 20, 3), np.uint8), 3, 4)])
     assert "<b>" not in text
     assert "3 of 4 matches" in text

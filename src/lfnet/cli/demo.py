@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lfnet.evaluation.protocols import ALL_TURNS
+from lfnet.evaluation.matching_score import ALL_TURNS
 
 if TYPE_CHECKING:
     from lfnet.evaluation.results import Results
@@ -33,19 +33,21 @@ def demo(
         ModuleNotFoundError: scikit-image is not installed.
         UsageError: options that make no sense.
     """
-    from lfnet.cli.evaluate import progress_bar
+    from lfnet.cli.benchmark import status, typed
     from lfnet.cli.options import UsageError, keypoint_limits, pick_device
-    from lfnet.evaluation.baselines import make_extractors
-    from lfnet.evaluation.protocols import ProtocolSettings
+    from lfnet.evaluation.extractors import make_methods
+    from lfnet.evaluation.matching_score import SweepSettings
+    from lfnet.evaluation.source import FeatureSource
     from lfnet.reports.demo import run_demo
 
     keypoint_limits(max_keypoints, 0.0)
     if not turns:
         raise UsageError("--turns needs at least one angle in degrees")
-    extractors = make_extractors([weights, "rootsift"], str(pick_device(device, threads)))
-    settings = ProtocolSettings(max_keypoints=max_keypoints, turns=turns)
+    source = FeatureSource(make_methods([weights, "rootsift"], str(pick_device(device, threads))))
+    settings = SweepSettings(turns=turns, zooms=(), budget=max_keypoints)
     drawn = min(turns, key=lambda degrees: (abs(degrees - 120), degrees))
-    files = run_demo(output, extractors, settings, drawn_turn=drawn, progress=progress_bar)
+    with status() as progress:
+        files = run_demo(output, source, settings, progress, drawn_turn=drawn, command=typed())
     print("A real stereo pair (Middlebury motorcycle, from scikit-image), the second picture turned:\n")
     print(turn_table(files.results))
     print("\nscore: of the keypoints of one picture that the other sees, the share whose nearest descriptor")
@@ -60,31 +62,27 @@ def turn_table(results: Results, metric: str = "matching_score@5") -> str:
     """Keypoints, matches and matching score of every method at every turn, as text.
 
     Args:
-        results: of the stereo protocol.
+        results: with a section `sweep` of the stereo pair.
         metric: the score to show.
 
     Returns:
         aligned lines.
     """
+    from lfnet.evaluation.summary import turns
     from lfnet.evaluation.tables import markdown
 
-    methods = results.methods()
+    section = results.section("sweep")
+    methods, turned = section.methods(), turns(section)
     columns = ("keypoints", "matches", metric)
-    turns = [name for name in results.variants() if name.startswith("turn")]
     header = [
         "turn",
         *(f"{method} {column}" for method in methods for column in ("keypoints", "matches", "score")),
     ]
     rows = []
-    for name in turns:
-        cells = [results.mean(column, method, name) for method in methods for column in columns]
-        rows.append([f"{int(name.removeprefix('turn'))}°", *_formatted(cells)])
-    means = [
-        sum(results.mean(column, method, name) for name in turns) / len(turns)
-        for method in methods
-        for column in columns
-    ]
-    return markdown(header, [*rows, ["mean", *_formatted(means)]])
+    for label, variants in [*((f"{degrees}°", [name]) for name, degrees in turned.items()), ("mean", list(turned))]:
+        parts = [section.only(method=method, variants=variants) for method in methods]
+        rows.append([label, *_formatted([part.mean(column) for part in parts for column in columns])])
+    return markdown(header, rows)
 
 
 def _formatted(cells: list[float]) -> list[str]:

@@ -122,7 +122,7 @@ def _examples(dataset: Dataset, section: Section, source: FeatureSource, folder:
     scores = {(row.method, row.pair): row.metrics.get(metric, math.nan) for row in rows.rows}
     for rank, name in ranked_pairs(rows, leader, metric).items():
         for method in source.methods:
-            drawing = _draw(dataset, pairs[name], method, source, budget) if name in pairs else None
+            drawing = _draw(dataset, pairs[name], method, source, upright.budgets()) if name in pairs else None
             if drawing is None:
                 continue
             path = folder / f"{_slug(section.title)}-{rank}-{_slug(method.name)}.jpg"
@@ -176,13 +176,17 @@ class _Drawing:
 
 
 def _draw(
-    dataset: Dataset, pair: EvaluationPair, method: Method, source: FeatureSource, budget: int
+    dataset: Dataset, pair: EvaluationPair, method: Method, source: FeatureSource, budgets: Sequence[int]
 ) -> _Drawing | None:
-    """A method's mutual matches on a pair; None where it has no features of it."""
+    """A method's mutual matches on a pair at the smallest budget, cut from the largest as they were measured.
+
+    None where it has no features of the pair, or nothing is known of its geometry.
+    """
     try:
-        a, b = (source.features(method, dataset, name, budget=budget) for name in (pair.picture_a, pair.picture_b))
+        names = (pair.picture_a, pair.picture_b)
+        a, b = (source.features(method, dataset, name, budget=budgets[-1]).top(budgets[0]) for name in names)
         found = source.neighbours(a, b).mutual()
-        image_a, image_b = (source.picture(dataset, name) for name in (pair.picture_a, pair.picture_b))
+        image_a, image_b = (source.picture(dataset, name) for name in names)
     except Unmeasured:
         return None
     if pair.truth is None:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from lfnet.evaluation.benchmark import about_methods
+from lfnet.evaluation.matching_score import measure_sweep
 from lfnet.evaluation.metrics import Projection, match_errors
-from lfnet.evaluation.protocols import extract_from
-from lfnet.evaluation.results import write_results
-from lfnet.evaluation.stereo import evaluate_stereo, motorcycle
+from lfnet.evaluation.results import Results, describe_environment, write_results
+from lfnet.evaluation.stereo import stereo_dataset
 from lfnet.evaluation.truth import TransformedTruth
 from lfnet.evaluation.views import Variant, transform_image
 from lfnet.files import make_folder, write_bytes
@@ -24,10 +25,10 @@ from lfnet.reports.drawing import draw_matches
 if TYPE_CHECKING:
     from numpy import ndarray as Array
 
-    from lfnet.evaluation.baselines import Extractor
-    from lfnet.evaluation.protocols import Progress, ProtocolSettings
-    from lfnet.evaluation.results import Results
-    from lfnet.evaluation.stereo import StereoPair
+    from lfnet.evaluation.extractors import Method
+    from lfnet.evaluation.matching_score import Progress, SweepSettings
+    from lfnet.evaluation.pairs import Dataset
+    from lfnet.evaluation.source import FeatureSource
 
 RIGHT_WITHIN = 5.0
 """Pixels from the true place within which a match is drawn as right: the matching score's threshold."""
@@ -45,32 +46,41 @@ class DemoFiles:
 
 def run_demo(
     output: Path,
-    extractors: list[Extractor],
-    settings: ProtocolSettings,
+    source: FeatureSource,
+    settings: SweepSettings,
+    progress: Progress,
     *,
     drawn_turn: int = 120,
-    progress: Progress | None = None,
+    command: str = "",
 ) -> DemoFiles:
     """Measure methods on the bundled stereo pair, draw their matches and write a page.
 
     Args:
         output: folder to write to; made if it does not exist.
-        extractors: the methods, ours first.
-        settings: how to measure.
+        source: features of the methods, ours first.
+        settings: turns and the budget of keypoints.
+        progress: called with what is being measured.
         drawn_turn: degrees that the second picture of the turned drawing is turned by.
-        progress: wraps the rows of the measurement, given their number.
+        command: what was typed, for the results file.
 
     Returns:
         the results and the files.
+
+    Raises:
+        ModuleNotFoundError: if scikit-image is not installed.
+        ValueError: no method has features of the pictures.
     """
+    dataset = stereo_dataset()
+    section = measure_sweep(dataset, source, settings, progress)
+    if not section.rows:
+        raise ValueError(section.skipped[0] if section.skipped else "nothing could be measured")
     make_folder(output)
-    results = evaluate_stereo(extractors, settings, progress=progress)
-    stereo = motorcycle()
+    results = Results([section], describe_environment(), about_methods(source), command)
     drawings, pictures = [], []
-    for extractor in extractors:
+    for method in source.methods:
         for degrees in dict.fromkeys((0, drawn_turn)):
-            drawing = draw_pair(stereo, extractor, Variant(degrees=degrees), settings)
-            path = output / f"matches-{extractor.name}-{degrees:03d}.png"
+            drawing = draw_pair(dataset, method, Variant(degrees=degrees), source, settings.budget)
+            path = output / f"matches-{method.name}-{degrees:03d}.png"
             content = io.BytesIO()
             Image.fromarray(drawing.image).save(content, "PNG")
             write_bytes(path, content.getvalue())
@@ -82,24 +92,27 @@ def run_demo(
     return DemoFiles(results, pictures, page, output / "results.json")
 
 
-def draw_pair(stereo: StereoPair, extractor: Extractor, variant: Variant, settings: ProtocolSettings) -> Drawing:
+def draw_pair(dataset: Dataset, method: Method, variant: Variant, source: FeatureSource, budget: int) -> Drawing:
     """Mutual matches of one method on the pair, right ones green, wrong ones red.
 
     Matches of points whose true place is unknown or hidden are neither, and left out.
 
     Args:
-        stereo: the pair.
-        extractor: the method.
+        dataset: of the one pair.
+        method: whose matches.
         variant: what is done to the second picture.
-        settings: how many keypoints.
+        source: features of the method.
+        budget: keypoints of a picture, K.
 
     Returns:
         the picture and its counts.
     """
-    left = extract_from(extractor, transform_image(stereo.load("left"), Variant()), settings)
-    view = transform_image(stereo.load("right"), variant)
-    right = extract_from(extractor, view, settings)
-    truth = TransformedTruth(stereo.pair().truth, np.eye(3), view.from_base)
+    pair = dataset.pairs[0]
+    assert pair.truth is not None
+    left = source.features(method, dataset, pair.picture_a, budget=budget)
+    right = source.features(method, dataset, pair.picture_b, variant, budget=budget)
+    turn = source.transform(method, dataset, pair.picture_b, variant, budget=budget)
+    truth = TransformedTruth(pair.truth, np.eye(3), turn)
     matches = mutual_nearest_neighbours(left, right)
     nearest = np.full(len(left), -1, np.int64)
     nearest[matches.indices[:, 0]] = matches.indices[:, 1]
@@ -107,6 +120,6 @@ def draw_pair(stereo: StereoPair, extractor: Extractor, variant: Variant, settin
     of_matches = errors[matches.indices[:, 0]]
     known = ~np.isnan(of_matches)
     correct: Array = of_matches[known] <= RIGHT_WITHIN
-    turned = transform_image(stereo.right, variant).image
-    picture = draw_matches(stereo.left, turned, left, right, matches.select(known), correct)
-    return Drawing(extractor.name, variant.degrees, picture, int(correct.sum()), int(known.sum()))
+    turned = transform_image(source.picture(dataset, pair.picture_b), variant).image
+    picture = draw_matches(source.picture(dataset, pair.picture_a), turned, left, right, matches.select(known), correct)
+    return Drawing(method.name, variant.degrees, picture, int(correct.sum()), int(known.sum()))

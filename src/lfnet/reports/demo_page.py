@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from lfnet.evaluation.summary import thresholds, turns
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jaxtyping import UInt8
     from numpy import ndarray as Array
 
-    from lfnet.evaluation.results import Results
+    from lfnet.evaluation.results import Results, Section
 
 COLOURS = ("#0b7a75", "#c2571a", "#5b4b9a", "#8a8a2f")
 """Of the methods, in their order."""
@@ -65,13 +67,14 @@ def demo_page(results: Results, drawings: Sequence[Drawing]) -> str:
     """The page, pictures embedded.
 
     Args:
-        results: of the stereo protocol.
+        results: with a section `sweep` of the stereo pair.
         drawings: matches to show.
 
     Returns:
         HTML.
     """
-    threshold = max(float(t) for t in results.settings["thresholds"])
+    section = results.section("sweep")
+    threshold = max(thresholds(section, "matching_score"))
     metric = f"matching_score@{threshold:g}"
     environment = results.environment
     figures = "\n".join(_figure(drawing, threshold) for drawing in drawings)
@@ -88,9 +91,9 @@ def demo_page(results: Results, drawings: Sequence[Drawing]) -> str:
 <main>
 <h1>Two photographs of a motorcycle, matched</h1>
 <p>A real stereo pair with measured disparity (Middlebury 2014, bundled with scikit-image). The second
-photograph is also turned in the plane. Each method may use {results.settings["max_keypoints"]} keypoints.</p>
+photograph is also turned in the plane. Each method may use {section.budgets()[0]} keypoints.</p>
 <h2>Matching score as the second photograph turns</h2>
-<div class="card">{_curve(results, metric)}</div>
+<div class="card">{_curve(section, metric)}</div>
 <p class="note">Of the keypoints of one photograph that the other sees, the share whose nearest descriptor
 lies within {threshold:g} px of the true place; both directions averaged.</p>
 <h2>Mutual nearest neighbours</h2>
@@ -98,7 +101,7 @@ lies within {threshold:g} px of the true place; both directions averaged.</p>
 Matches of points whose true place is hidden or unmeasured are left out.</p>
 {figures}
 <h2>In numbers</h2>
-<div class="card">{_table(results, metric)}</div>
+<div class="card">{_table(section, metric)}</div>
 <p class="note">{escape(environment["date"])}, commit {escape(environment["commit"])},
 {escape(environment["processor"])}, {escape(environment["threads_torch"])} threads, PyTorch
 {escape(environment["torch"])}, OpenCV {escape(environment["opencv"])}.</p>
@@ -124,29 +127,27 @@ def _jpeg(image: Array) -> str:
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _turns(results: Results) -> list[tuple[str, int]]:
-    return [(name, int(name.removeprefix("turn"))) for name in results.variants() if name.startswith("turn")]
-
-
-def _table(results: Results, metric: str) -> str:
-    methods = results.methods()
+def _table(section: Section, metric: str) -> str:
+    methods = section.methods()
     columns = ("keypoints", "matches", metric)
     names = {"keypoints": "keypoints", "matches": "matches", metric: "score"}
     head = "".join(
         f'<th scope="col">{escape(method)}<br>{names[column]}</th>' for method in methods for column in columns
     )
-    body = []
-    for name, degrees in _turns(results):
-        values = [_shown(results.mean(column, m, name), column == metric) for m in methods for column in columns]
-        body.append(_row(f"{degrees}°", values))
-    means = []
-    for method in methods:
-        for column in columns:
-            values = [results.mean(column, method, name) for name, _ in _turns(results)]
-            means.append(_shown(sum(values) / len(values), column == metric))
-    body.append(_row("mean", means))
+    turned = turns(section)
+    body = [_row(f"{degrees}°", _means(section, [name], columns)) for name, degrees in turned.items()]
+    body.append(_row("mean", _means(section, list(turned), columns)))
     header = f'<thead><tr><th scope="col">turn</th>{head}</tr></thead>'
     return f"<table>{header}<tbody>{''.join(body)}</tbody></table>"
+
+
+def _means(section: Section, variants: Sequence[str], metrics: Sequence[str]) -> list[str]:
+    """Each metric of each method over some turns."""
+    return [
+        _shown(section.only(method=method, variants=variants).mean(metric), "@" in metric)
+        for method in section.methods()
+        for metric in metrics
+    ]
 
 
 def _row(first: str, values: Sequence[str]) -> str:
@@ -157,13 +158,18 @@ def _shown(value: float, is_score: bool) -> str:
     return f"{value:.3f}" if is_score else f"{value:.0f}"
 
 
-def _curve(results: Results, metric: str) -> str:
-    turns = sorted(_turns(results), key=lambda item: item[1])
-    curves = {m: [(degrees, results.mean(metric, m, name)) for name, degrees in turns] for m in results.methods()}
+def _curve(section: Section, metric: str) -> str:
+    turned = turns(section)
+    curves = {
+        method: [
+            (degrees, section.only(method=method, variants=[name]).mean(metric)) for name, degrees in turned.items()
+        ]
+        for method in section.methods()
+    }
     highest = max([0.1, *(value for curve in curves.values() for _, value in curve)])
-    axes = _Axes(max(degrees for _, degrees in turns) or 1, min(10, math.ceil(highest * 10)) / 10)
+    axes = _Axes(max(turned.values()) or 1, min(10, math.ceil(highest * 10)) / 10)
     parts = [axes.grid_line(tick / 10) for tick in range(round(axes.ceiling * 10) + 1)]
-    parts += [axes.turn_label(degrees) for _, degrees in turns]
+    parts += [axes.turn_label(degrees) for degrees in turned.values()]
     label_heights: dict[str, float] = {}
     lowest = -math.inf
     for end, method in sorted((axes.place(*curve[-1])[1], method) for method, curve in curves.items()):
