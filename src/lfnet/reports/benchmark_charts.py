@@ -199,12 +199,12 @@ def bar_chart(
         a figure.
     """
     height = TOP + BOTTOM + 34 * len(values)
-    left, right = 112, 64
+    left, right = 116, 64
     span = WIDTH - left - right
     parts = [_vertical_lines(x, left, span, height)]
     for index, (method, (value, spread)) in enumerate(values.items()):
         y = TOP + 34 * index + 17
-        label = f'<text x="{left - 8}" y="{y + 4}" text-anchor="end">{escape(_short(method, 16))}</text>'
+        label = f'<text x="{left - 8}" y="{y + 4}" text-anchor="end">{escape(_short(method, 14))}</text>'
         if not math.isfinite(value):
             parts.append(f'{label}<text class="muted" x="{left + 4}" y="{y + 4}">not measured</text>')
             continue

@@ -44,6 +44,9 @@ WIDTH = 1000
 QUALITY = 80
 """Of the JPEG files: about 100 kB each."""
 
+FULL_COLOUR = 0
+"""Pillow's number for colour at every pixel: at half of them thin lines turn grey."""
+
 INDEX = "examples.json"
 FOLDER = "pictures"
 
@@ -217,7 +220,7 @@ def thinned(correct: Bool[Array, " M"], most: int) -> Array:
 
 def _jpeg(image: UInt8[Array, "H W 3"]) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=QUALITY, optimize=True)
+    Image.fromarray(image).save(buffer, "JPEG", quality=QUALITY, optimize=True, subsampling=FULL_COLOUR)
     return buffer.getvalue()
 
 

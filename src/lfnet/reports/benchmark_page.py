@@ -29,7 +29,7 @@ from lfnet.evaluation.summary import (
 )
 from lfnet.evaluation.tables import interval_text, number, run_line
 from lfnet.reports.benchmark_charts import ForestRow, classes, forest_chart, legend
-from lfnet.reports.benchmark_examples import RANKS
+from lfnet.reports.benchmark_examples import FULL_COLOUR, RANKS
 from lfnet.reports.benchmark_plots import section_charts, turn_chart, value_against_cost
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def _reduced(content: bytes, width: int, quality: int) -> bytes:
         size = (width, max(1, round(picture.height * width / picture.width)))
         picture = picture.resize(size, Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=quality, optimize=True)
+    picture.save(buffer, "JPEG", quality=quality, optimize=True, subsampling=FULL_COLOUR)
     return buffer.getvalue() if buffer.tell() < len(content) else content
 
 
