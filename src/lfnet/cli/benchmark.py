@@ -56,7 +56,7 @@ class RunCommand:
     models, folders with cameras, pair lists of ScanNet-1500, YFCC and MegaDepth-1500."""
 
     data: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Folders and pair lists, each as PATH or NAME=PATH."""
+    """Folders and pair lists, each as PATH or NAME=PATH; and rendered, warped, stereo, which need none."""
     photos: tuple[Path, ...] = ()
     """Folders of photos for the protocol `structure` (extra `sfm`)."""
     protocols: tuple[ProtocolName, ...] = PAIR_PROTOCOLS
@@ -139,11 +139,11 @@ def _request(command: RunCommand) -> Request:
 
 
 def _quick_request() -> Request:
-    from lfnet.evaluation.benchmark import Material
-    from lfnet.evaluation.quick import quick_datasets, quick_settings
+    from lfnet.evaluation.benchmark import EMBEDDED, Material, open_all
+    from lfnet.evaluation.quick import quick_settings
     from lfnet.reports.benchmark import Request
 
-    datasets, lines = quick_datasets()
+    datasets, lines = open_all(list(EMBEDDED), DataSettings())
     return Request(Material(datasets), (*PAIR_PROTOCOLS, "cost"), quick_settings(), typed(), lines)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,14 +14,16 @@ from lfnet.evaluation.datasets import DataSettings, open_data
 from lfnet.evaluation.extractors import settings_of
 from lfnet.evaluation.homography_estimation import HomographySettings, measure_homography
 from lfnet.evaluation.matching_score import MatchingSettings, SweepSettings, measure_matching, measure_sweep
+from lfnet.evaluation.pairs import Dataset
 from lfnet.evaluation.pose import PoseSettings, measure_pose
+from lfnet.evaluation.rendered import rendered_dataset, warped_dataset
 from lfnet.evaluation.source import FeatureRules
+from lfnet.evaluation.stereo import stereo_dataset
 from lfnet.evaluation.structure import StructureSettings, measure_structure
 from lfnet.evaluation.truth import HomographyTruth
 
 if TYPE_CHECKING:
     from lfnet.evaluation.matching_score import Progress
-    from lfnet.evaluation.pairs import Dataset
     from lfnet.evaluation.results import Section
     from lfnet.evaluation.source import FeatureSource
 
@@ -57,7 +59,7 @@ def open_all(paths: Sequence[str], settings: DataSettings) -> tuple[list[Dataset
     """Data sets of several paths; one that can't be used doesn't stop the others.
 
     Args:
-        paths: each a path, or `name=path`.
+        paths: each a path, the name of what is embedded (`rendered`, `warped`, `stereo`), or `name=path`.
         settings: which pairs, at what size.
 
     Returns:
@@ -68,8 +70,8 @@ def open_all(paths: Sequence[str], settings: DataSettings) -> tuple[list[Dataset
     for text in paths:
         name, path = _named(text)
         try:
-            dataset = open_data(path, settings, name)
-        except (ValueError, OSError) as error:
+            dataset = _open(name, path, settings)
+        except (ValueError, OSError, ModuleNotFoundError) as error:
             lines.append(" ".join(str(error).split()))
             continue
         if any(dataset.name == other.name for other in opened):
@@ -80,6 +82,21 @@ def open_all(paths: Sequence[str], settings: DataSettings) -> tuple[list[Dataset
             continue
         opened.append(dataset)
     return opened, lines
+
+
+EMBEDDED: dict[str, Callable[[], Dataset]] = {
+    "rendered": rendered_dataset,
+    "warped": warped_dataset,
+    "stereo": stereo_dataset,
+}
+"""Data that come with the package (the last two with scikit-image, extra `demo`), by name."""
+
+
+def _open(name: str | None, path: Path, settings: DataSettings) -> Dataset:
+    if str(path) in EMBEDDED and not path.exists():
+        dataset = EMBEDDED[str(path)]()
+        return replace(dataset, name=name or dataset.name)
+    return open_data(path, settings, name)
 
 
 def _named(text: str) -> tuple[str | None, Path]:

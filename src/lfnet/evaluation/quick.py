@@ -1,4 +1,4 @@
-"""A benchmark on nothing but what is embedded: rendered rooms, warped photographs, the bundled stereo pair."""
+"""How a first look is taken, at nothing but what is embedded."""
 
 from __future__ import annotations
 
@@ -6,23 +6,10 @@ from lfnet.evaluation.benchmark import BenchmarkSettings
 from lfnet.evaluation.cost import CostSettings
 from lfnet.evaluation.homography_estimation import HomographySettings
 from lfnet.evaluation.matching_score import MatchingSettings, SweepSettings
-from lfnet.evaluation.pairs import Dataset
 from lfnet.evaluation.pose import PoseSettings
-from lfnet.evaluation.rendered import rendered_dataset, warped_dataset
-from lfnet.evaluation.stereo import stereo_dataset
 
 BUDGET = 512
 """Keypoints of a picture: the paper's for 320 x 240."""
-
-
-def quick_datasets() -> tuple[list[Dataset], list[str]]:
-    """What is embedded, and a line for what needs scikit-image (extra `demo`) where it is missing."""
-    datasets = [rendered_dataset()]
-    try:
-        datasets += [warped_dataset(), stereo_dataset()]
-    except ModuleNotFoundError as error:
-        return datasets, [str(error)]
-    return datasets, []
 
 
 def quick_settings() -> BenchmarkSettings:

@@ -205,10 +205,11 @@ class FeatureSource:
         if budget > method.most_keypoints:
             raise Unmeasured(
                 f"{method.name}: has at most {method.most_keypoints} keypoints of a picture, K = {budget} is asked for; "
-                f"extract it with K, or measure all with --budgets {method.most_keypoints}"
+                "extract it with so many, or ask for fewer (--matching.budgets, --pose.budget, --homography.budget)"
             )
         found = method.features(picture, (image.shape[1], image.shape[0]), method.most_keypoints)
-        return _arrays_of(found.select(strongest_apart(found, self.rules.min_distance)).top(budget), np.eye(3), np.nan)
+        apart = found.select(strongest_apart(found, self.rules.min_distance))
+        return _arrays_of(apart.top(budget), np.eye(3), np.nan)
 
 
 def extract_from(extractor: Extractor, view: TransformedImage, budget: int, rules: FeatureRules) -> Features:
