@@ -448,7 +448,7 @@ def chosen_words(section: Section) -> dict[str, str]:
     """What was tuned for each method, in words: `ratio 0.9, 1 px`; on what it was tuned is left to `tuning_words`."""
     words = {}
     for method, values in section.chosen.items():
-        parts = [f"ratio {_setting(values['ratio'])}"] if "ratio" in values else []
+        parts = [_ratio_words(values["ratio"])] if "ratio" in values else []
         parts += [f"{_setting(values['threshold'])} px"] if "threshold" in values else []
         words[method] = ", ".join(parts or [f"{name} {_setting(value)}" for name, value in values.items()])
     return words
@@ -460,6 +460,10 @@ def tuning_words(section: Section) -> str:
     counts = {int(values["tuning_pairs"]) for values in section.chosen.values() if "tuning_pairs" in values}
     pairs = f", {min(counts)} pairs that don't count here" if len(counts) == 1 else ""
     return f"Ratio and threshold were tuned for each method on {', '.join(sorted(places))}{pairs}." if places else ""
+
+
+def _ratio_words(ratio: object) -> str:
+    return "no ratio test" if ratio in (None, 1) else f"ratio {_setting(ratio)}"
 
 
 def _setting(value: object) -> str:

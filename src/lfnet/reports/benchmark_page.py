@@ -319,7 +319,8 @@ def _examples(pictures: Sequence[tuple[Example, bytes]]) -> str:
     for rank, pair in groups:
         shown = [item for item in pictures if (item[0].rank, item[0].pair) == (rank, pair)]
         figures = "".join(_example(example, content) for example, content in shown)
-        parts.append(f'<h3>{rank.capitalize()}: {escape(pair)}</h3><div class="examples">{figures}</div>')
+        kind = "examples three" if len(shown) % 3 == 0 else "examples"
+        parts.append(f'<h3>{rank.capitalize()}: {escape(pair)}</h3><div class="{kind}">{figures}</div>')
     return "".join(parts)
 
 
