@@ -204,7 +204,7 @@ class FeatureSource:
             raise Unmeasured(f"{method.name}: a features file has no turned or zoomed pictures")
         if budget > method.most_keypoints:
             raise Unmeasured(
-                f"{method.name}: has at most {method.most_keypoints} keypoints of a picture, K = {budget} is asked for; "
+                f"{method.name}: has at most {method.most_keypoints} keypoints of a picture, K = {budget} is asked; "
                 "extract it with so many, or ask for fewer (--matching.budgets, --pose.budget, --homography.budget)"
             )
         found = method.features(picture, (image.shape[1], image.shape[0]), method.most_keypoints)
