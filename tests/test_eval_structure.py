@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ pytest.importorskip("skimage", reason="the rendered photos show its pictures")
 needs_pycolmap = pytest.mark.skipif(not has_pycolmap(), reason="pycolmap is not installed")
 
 COUNT = 8
-SETTINGS = StructureSettings(budget=1024, threads=1)
+SETTINGS = StructureSettings(budget=1024, candidates=(0.8,), threads=1)
 
 
 def silent(text: str) -> None:
@@ -65,10 +66,12 @@ class Shy(Nothing):
         return self._sift(image, max_keypoints=max_keypoints)
 
 
+@pytest.mark.slow
 @needs_pycolmap
 def test_all_photos_register_with_rootsift(photos: Path, tmp_path: Path) -> None:
     source = FeatureSource([*make_methods(["rootsift", "orb"]), Nothing()], Cache(tmp_path))
-    section = measure_structure("world", photos, source, SETTINGS, silent)
+    settings = replace(SETTINGS, candidates=(0.8, 1.0), ratios={"orb": 0.9, "nothing": 1.0})
+    section = measure_structure("world", photos, source, settings, silent)
     assert section.title == "structure on world"
     assert section.methods() == ["rootsift", "orb", "nothing"]
     rootsift, _, nothing = (row.metrics for row in section.rows)
@@ -81,12 +84,18 @@ def test_all_photos_register_with_rootsift(photos: Path, tmp_path: Path) -> None
     assert rootsift["seconds"] > 0
     assert (nothing["registered"], nothing["points"], nothing["observations"]) == (0, 0, 0)
     assert math.isnan(nothing["reprojection_error"])
-    assert section.chosen == {"rootsift": {"ratio": 0.8}, "orb": {"ratio": None}, "nothing": {"ratio": None}}
+    assert [values["ratio"] for values in section.chosen.values()][1:] == [0.9, 1.0]
     json.dumps([section.settings, section.chosen])
     again = FeatureSource(make_methods(["rootsift"]), Cache(tmp_path))
-    repeated = measure_structure("world", photos, again, SETTINGS, silent)
+    repeated = measure_structure("world", photos, again, settings, silent)
     assert again.cache.computed == 0
     assert repeated.rows[0].metrics == rootsift
+    each = [measure_structure("world", photos, again, replace(SETTINGS, candidates=(r,)), silent) for r in (0.8, 1.0)]
+    order = [(section.rows[0].metrics["registered"], section.rows[0].metrics["observations"]) for section in each]
+    assert max(order) == (rootsift["registered"], rootsift["observations"])
+    assert order[0] != order[1]
+    assert section.chosen["rootsift"] == each[order.index(max(order))].chosen["rootsift"]
+    assert again.cache.computed == 0
 
 
 @needs_pycolmap
@@ -129,7 +138,7 @@ def test_what_fails_is_a_line_and_the_rest_goes_on(
     source = FeatureSource(make_methods(["rootsift"]), Cache(tmp_path / "cache"))
     section = measure_structure("world", photos, source, SETTINGS, silent)
     assert section.rows[0].metrics["registered"] == 0
-    assert section.skipped == ["rootsift on world: map_pictures: pycolmap ended with code -6"]
+    assert section.skipped == ["rootsift on world, ratio 0.8: map_pictures: pycolmap ended with code -6"]
     assert not (tmp_path / "cache" / "structures").exists(), "a crash is tried again"
 
 
@@ -164,5 +173,5 @@ def test_without_pycolmap_or_photos_it_is_a_line(
     assert section.skipped == ["structure from motion needs pycolmap: pip install 'lfnet[sfm]'"]
     with pytest.raises(ValueError, match="max_pictures must be at least 3"):
         StructureSettings(max_pictures=2)
-    with pytest.raises(ValueError, match="ratio of sift must be in"):
+    with pytest.raises(ValueError, match=r"ratios must be in \(0, 1\], got 1\.5"):
         StructureSettings(ratios={"sift": 1.5})

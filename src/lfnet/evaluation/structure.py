@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfnet.evaluation.cache import digest
-from lfnet.evaluation.extractors import settings_of
 from lfnet.evaluation.pairs import Dataset
 from lfnet.evaluation.results import Row, Section
 from lfnet.evaluation.source import Unmeasured
@@ -38,9 +37,9 @@ if TYPE_CHECKING:
 STRUCTURE_VERSION = 1
 """Raised with every change of what the same features and matches are made into."""
 
-SIFT_RATIO = 0.8
-"""Lowe's test for SIFT and its like (Lowe 2004, section 7.1, as COLMAP has it too); the authors of LF-Net warn against
-it for theirs."""
+RATIOS = (0.8, 0.9, 1.0)
+"""Lowe's (2004, section 7.1), which COLMAP has too, a looser one, and no test, as the authors of LF-Net want it. The
+first leaves RootSIFT 3 of 13 photos of a statue where the second registers 12; no one of them suits every method."""
 
 WHERE_PICTURES_ARE = ("images", "imgs")
 """Folders of pictures in a prepared scene, beside a COLMAP model, and in MegaDepth."""
@@ -52,7 +51,7 @@ MEANS = ("track_length", "reprojection_error")
 
 @dataclass(frozen=True)
 class StructureSettings:
-    """How photos become a model; the same for every method but for the ratio."""
+    """How photos become a model; the same for every method but for the ratio of Lowe's test."""
 
     budget: int = 2048
     """Keypoints of a photo, K."""
@@ -61,8 +60,11 @@ class StructureSettings:
     pixels of the photo as stored, and its thresholds (4 px) count there."""
     max_pictures: int = 60
     """Photos at most, the first ones in natural order: all pairs are matched, 1770 of 60."""
-    ratios: Mapping[str, float | None] = field(default_factory=dict)
-    """Of Lowe's test, by method; None = no test. What isn't named: 0.8 for SIFT and RootSIFT, none for others."""
+    candidates: tuple[float, ...] = RATIOS
+    """Of Lowe's test; 1 = no test. Each method is given the one under which most of its photos register, then most
+    keypoints see a point: on the photos that are reported, but for every method alike."""
+    ratios: Mapping[str, float] = field(default_factory=dict)
+    """By method, in place of the candidates."""
     cameras: Literal["auto", "single", "per-picture"] = "auto"
     """Photos that share a camera: those of one size with the same camera and focal length in their EXIF, all, or
     none."""
@@ -75,15 +77,15 @@ class StructureSettings:
         for name, least in (("budget", 16), ("long_side", 64), ("max_pictures", 3)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        for method, ratio in self.ratios.items():
-            if ratio is not None and not 0 < ratio <= 1:
-                raise ValueError(f"ratio of {method} must be in (0, 1], got {ratio}")
+        for ratio in (*self.candidates, *self.ratios.values()):
+            if not 0 < ratio <= 1:
+                raise ValueError(f"candidates and ratios must be in (0, 1], got {ratio}")
+        if not self.candidates:
+            raise ValueError("candidates: at least one ratio, 1 for no test")
 
-    def ratio(self, method: Method) -> float | None:
-        """Of Lowe's test for a method."""
-        if method.name in self.ratios:
-            return self.ratios[method.name]
-        return SIFT_RATIO if settings_of(method).get("feature") in ("sift", "rootsift") else None
+    def ratios_of(self, method: Method) -> tuple[float, ...]:
+        """What is tried for a method."""
+        return (self.ratios[method.name],) if method.name in self.ratios else self.candidates
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def measure_structure(
     """Structure from motion with every method's features on one folder of photos.
 
     All pairs are matched by mutual nearest neighbours, verified and mapped incrementally under COLMAP's defaults. The
-    model of most photos counts.
+    model of most photos counts, under the ratio that suits the method best.
 
     Args:
         name: of the photos, in tables.
@@ -155,7 +157,7 @@ def measure_structure(
     Returns:
         the section `structure`, a row for each method; what could not be measured is in its `skipped`.
     """
-    about = {**asdict(settings), "ratios": dict(settings.ratios)}
+    about = {**asdict(settings), "candidates": list(settings.candidates), "ratios": dict(settings.ratios)}
     if not has_pycolmap():
         return Section("structure", name, [], "sets of photos", about, {}, [_NEEDS_PYCOLMAP])
     try:
@@ -167,10 +169,11 @@ def measure_structure(
     run = _Run(photos, photos.dataset(name, settings.long_side), source, settings, version, progress)
     rows, chosen, skipped = [], {}, list(photos.skipped)
     for method in source.methods:
-        chosen[method.name] = {"ratio": settings.ratio(method)}
-        metrics, lines = run.measure(method)
+        best, lines = run.measure(method)
         skipped += lines
-        if metrics is not None:
+        if best is not None:
+            ratio, metrics = best
+            chosen[method.name] = {"ratio": ratio}
             rows.append(Row(method.name, name, name, metrics, budget=settings.budget))
     about = {**about, "pycolmap": version, "photos": len(photos.sizes)}
     return Section("structure", name, rows, "sets of photos", about, chosen, skipped)
@@ -190,8 +193,8 @@ class _Run:
     pycolmap: str
     progress: Progress
 
-    def measure(self, method: Method) -> tuple[dict[str, float] | None, list[str]]:
-        """Metrics of a method, None where it has no features, and what went wrong, a line each."""
+    def measure(self, method: Method) -> tuple[tuple[float, dict[str, float]] | None, list[str]]:
+        """The best ratio of a method and its metrics, None where it has no features; what went wrong, a line each."""
         features, failures = self._features(method)
         if not features:
             first = next(iter(failures.values()), "no photos")
@@ -200,18 +203,23 @@ class _Run:
             f"{method.name}: photo {picture} of {self.dataset.name} has no features, and can't register: {cause}"
             for picture, cause in failures.items()
         ]
-        try:
-            matches = list(self._matches(method, features))
-            self.progress(f"{method.name}: structure of {self.dataset.name}")
-            arrays = self.source.cache.fetch(
-                "structures", self._key(features, matches), lambda: self._reconstruct(features, matches)
-            )
-        except Unmeasured as error:
-            return None, [*lines, f"{method.name} is left out of structure on {self.dataset.name}: {error}"]
-        except (PycolmapError, OSError) as error:
-            # A mapping that breaks down is a result of the features too; it is not kept, so that it is tried again.
-            return self._metrics(_NOTHING), [*lines, f"{method.name} on {self.dataset.name}: {_one_line(error)}"]
-        return self._metrics(arrays), lines
+        tried: list[tuple[float, dict[str, float]]] = []
+        for ratio in self.settings.ratios_of(method):
+            try:
+                tried.append((ratio, self._metrics(self._structure(method, features, ratio))))
+            except Unmeasured as error:
+                return None, [*lines, f"{method.name} is left out of structure on {self.dataset.name}: {error}"]
+            except (PycolmapError, OSError) as error:
+                # A mapping that breaks down is a result of the features too; it is not kept, so it is tried again.
+                tried.append((ratio, self._metrics(_NOTHING)))
+                lines.append(f"{method.name} on {self.dataset.name}, ratio {ratio:g}: {_one_line(error)}")
+        return max(tried, key=lambda each: (each[1]["registered"], each[1]["observations"])), lines
+
+    def _structure(self, method: Method, features: dict[str, Features], ratio: float) -> Arrays:
+        matches = list(self._matches(method, features, ratio))
+        self.progress(f"{method.name}: structure of {self.dataset.name}, ratio {ratio:g}")
+        key = self._key(features, matches)
+        return self.source.cache.fetch("structures", key, lambda: self._reconstruct(features, matches))
 
     def _features(self, method: Method) -> tuple[dict[str, Features], dict[str, str]]:
         """In pixels of the photos as stored; and why there are none, by photo."""
@@ -227,12 +235,12 @@ class _Run:
         return found, failures
 
     def _matches(
-        self, method: Method, features: dict[str, Features]
+        self, method: Method, features: dict[str, Features], ratio: float
     ) -> Iterator[tuple[str, str, Int[Array, "M 2"]]]:
-        ratio = self.settings.ratio(method)
+        test = None if ratio == 1 else ratio
         for a, b in combinations(features, 2):
-            self.progress(f"{method.name}: matches of {a} and {b}")
-            yield a, b, self.source.neighbours(features[a], features[b]).mutual(ratio)
+            self.progress(f"{method.name}: matches of {a} and {b}, ratio {ratio:g}")
+            yield a, b, self.source.neighbours(features[a], features[b]).mutual(test)
 
     def _key(self, features: dict[str, Features], matches: Sequence[tuple[str, str, Array]]) -> dict[str, object]:
         keypoints = [digest(found.keypoints, found.scales, found.orientations) for found in features.values()]
