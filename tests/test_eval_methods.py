@@ -218,8 +218,15 @@ def test_names_in_features_files_may_have_another_root(features_file: Path) -> N
     assert method.find("data/walk/b.jpg") == "walk/b.jpg"
     with pytest.raises(FeatureFileError, match=r"'b\.jpg' could be any of other/b\.jpg, walk/b\.jpg"):
         method.find("b.jpg")
-    with pytest.raises(FeatureFileError, match=r"no features of picture 'c\.jpg'; it has '.*' and so on"):
-        method.find("c.jpg")
+    for stranger in ("c.jpg", "else/a.jpg"):
+        with pytest.raises(FeatureFileError, match=rf"no features of picture '{stranger}'; it has '.*' and so on"):
+            method.find(stranger)
+    assert method.find("graf/bits.jpg") == method.find("oxford/graf/bits.jpg") == "bits.jpg"
+    with pytest.raises(FeatureFileError, match=r"'bits\.jpg' could be 'graf/bits\.jpg' or 'boat/bits\.jpg'"):
+        method.find("boat/bits.jpg")
+    with pytest.raises(FeatureFileError, match=r"is \(200, 100\) there, 'walk/a\.jpg' is \(100, 200\) here"):
+        method.features("walk/a.jpg", (100, 200), 5)
+    assert len(method.features("walk/a.jpg", (67, 33), 5)) == 5
 
 
 def test_features_files_without_scores_keep_their_order(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,8 @@ NEEDED = ("keypoints", "descriptors", "image_size")
 class FeatureFile:
     """Features of pictures, read from an HDF5 file that any program has made.
 
-    Pictures are named in it relative to some folder; where that lies above or below the data's own, a name is found
-    by the longest ending that both have, as long as only one picture of the file has it.
+    Pictures are named in it relative to some folder, which may lie above or below the data's own: of a picture's name
+    here and there, the one may end with the whole of the other, as long as no second picture's does.
 
     Args:
         path: of the file: a group for each picture, with keypoints (N, 2) in pixels as stored, descriptors (D, N),
@@ -40,22 +41,22 @@ class FeatureFile:
         self.name = self.path.stem
         """In tables; `make_methods` puts the folder before it where two files have one name."""
         with open_file(self.path) as file:
-            self._names = [name for name in list_names(file) if "keypoints" in _group(file, name)]
+            self._names = {name: None for name in list_names(file) if "keypoints" in _group(file, name)}
             counts = [_count(_group(file, name)) for name in self._names]
             scored = any("scores" in _group(file, name) for name in self._names)
         if not self._names:
             raise FeatureFileError(f"{path}: holds no keypoints; expected a group for each picture, as hloc writes it")
         self.most_keypoints = max(counts)
         """Keypoints of the picture that has most: a larger budget can't be measured fairly."""
-        with self.path.open("rb") as content:
-            digest = hashlib.file_digest(content, "sha256") if hasattr(hashlib, "file_digest") else _digest(content)
         self.settings: dict[str, Any] = {
             "kind": "file",
-            "sha256": digest.hexdigest(),
+            "sha256": _sha256(self.path),
             "order": "by score" if scored else "as in the file, which has no scores",
             "most_keypoints": self.most_keypoints,
         }
         self._by_ending = _endings(self._names)
+        self._found: dict[str, str] = {}
+        """Pictures that were asked for, by their name in the file."""
 
     def features(self, picture: str, size: Size, max_keypoints: int) -> Features:
         """The strongest features of one picture; those without scores in the file's order.
@@ -85,6 +86,9 @@ class FeatureFile:
             found = _features_of(arrays)
         except (ValueError, TypeError) as error:
             raise FeatureFileError(f"{self.path}: picture {name!r}: {error}") from error
+        if not _alike(found.image_size, size):
+            there = f"picture {name!r} is {found.image_size} there"
+            raise FeatureFileError(f"{self.path}: {there}, {picture!r} is {size} here: another picture, or a turned one")
         kept = found.top(max_keypoints) if "scores" in arrays else found.select(np.arange(len(found))[:max_keypoints])
         return kept.resized(size)
 
@@ -92,19 +96,25 @@ class FeatureFile:
         """The name that the file has for a picture.
 
         Raises:
-            FeatureFileError: none, or several that end alike.
+            FeatureFileError: none, or several that end alike, or one that another picture has already.
         """
-        if picture in self._names:
-            return picture
-        parts = Path(picture).parts
-        for start in range(len(parts)):
-            fitting = self._by_ending.get("/".join(parts[start:]), [])
-            if len(fitting) == 1:
-                return fitting[0]
-            if fitting:
-                some = ", ".join(fitting[:3])
-                raise FeatureFileError(f"{self.path}: {picture!r} could be any of {some}; name folders alike")
-        raise FeatureFileError(f"{self.path}: no features of picture {picture!r}; it has {self._names[0]!r} and so on")
+        fitting = [picture] if picture in self._names else self._by_ending.get(picture, [])
+        if not fitting:
+            parts = picture.split("/")
+            endings = ("/".join(parts[start:]) for start in range(1, len(parts)))
+            fitting = [name for name in endings if name in self._names][:1]
+        if not fitting:
+            example = next(iter(self._names))
+            raise FeatureFileError(f"{self.path}: no features of picture {picture!r}; it has {example!r} and so on")
+        if len(fitting) > 1:
+            some = ", ".join(fitting[:3])
+            raise FeatureFileError(f"{self.path}: {picture!r} could be any of {some}; name folders alike")
+        other = self._found.setdefault(fitting[0], picture)
+        if not (f"/{other}".endswith(f"/{picture}") or f"/{picture}".endswith(f"/{other}")):
+            raise FeatureFileError(
+                f"{self.path}: {fitting[0]!r} could be {other!r} or {picture!r}; name pictures with their folders"
+            )
+        return fitting[0]
 
 
 def _group(file: h5py.File, name: str) -> h5py.Group:
@@ -119,14 +129,15 @@ def _count(group: h5py.Group) -> int:
     return int(keypoints.shape[0]) if isinstance(keypoints, h5py.Dataset) and keypoints.ndim else 0
 
 
-def _digest(content: Any) -> Any:
+def _sha256(path: Path) -> str:
     state = hashlib.sha256()
-    while block := content.read(1 << 20):
-        state.update(block)
-    return state
+    with path.open("rb") as content:
+        while block := content.read(1 << 20):
+            state.update(block)
+    return state.hexdigest()
 
 
-def _endings(names: list[str]) -> dict[str, list[str]]:
+def _endings(names: Iterable[str]) -> dict[str, list[str]]:
     """Names by each of their endings: `a/b/c`, `b/c` and `c`."""
     found: dict[str, list[str]] = {}
     for name in names:
@@ -134,6 +145,13 @@ def _endings(names: list[str]) -> dict[str, list[str]]:
         for start in range(len(parts)):
             found.setdefault("/".join(parts[start:]), []).append(name)
     return found
+
+
+def _alike(one: Size, other: Size) -> bool:
+    """Whether two sizes are of one picture, resized: up to a pixel of the smaller, as sides are whole numbers."""
+    small, large = sorted((one, other))
+    factor = small[0] / large[0]
+    return abs(small[1] - factor * large[1]) <= 1 + large[1] / large[0]
 
 
 def _features_of(arrays: dict[str, NDArray[Any]]) -> Features:
