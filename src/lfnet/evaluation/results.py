@@ -7,7 +7,7 @@ import json
 import math
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -187,7 +187,7 @@ def _processor() -> str:
 
 
 def write_results(path: Path, results: Results) -> None:
-    """Write results as JSON; undefined and infinite values become null and "inf".
+    """Write results as JSON; values have nine digits, undefined and infinite ones become null and "inf".
 
     Args:
         path: file to write; its folder is made where it is missing.
@@ -197,16 +197,28 @@ def write_results(path: Path, results: Results) -> None:
         OSError: it can't be written, for example because the disk is full.
     """
     plain = asdict(results)
-    for section in plain["sections"]:
-        for row in section["rows"]:
-            row["metrics"] = {key: _plain(value) for key, value in row["metrics"].items()}
-    write_bytes(path, (json.dumps(plain, indent=1, allow_nan=False) + "\n").encode())
+    sections = [_section_text(section) for section in plain.pop("sections")]
+    write_bytes(path, _joined(plain, "sections", sections).encode())
+
+
+def _section_text(section: dict[str, Any]) -> str:
+    rows = section.pop("rows")
+    for row in rows:
+        row["metrics"] = {key: _plain(value) for key, value in row["metrics"].items()}
+    return _joined(section, "rows", [json.dumps(row, allow_nan=False) for row in rows])
+
+
+def _joined(plain: dict[str, Any], name: str, items: Sequence[str]) -> str:
+    """JSON of a dictionary with one more entry, a list of items that are JSON already: a row is a line."""
+    head = json.dumps(plain, indent=1, allow_nan=False).removesuffix("\n}")
+    return f'{head},\n "{name}": [\n' + ",\n".join(items) + "\n]}\n"
 
 
 def _plain(value: float) -> float | str | None:
+    """Nine digits are more than single precision has."""
     if math.isnan(value):
         return None
-    return float(value) if math.isfinite(value) else "inf"
+    return float(f"{value:.9g}") if math.isfinite(value) else "inf"
 
 
 def read_results(path: Path) -> Results:
