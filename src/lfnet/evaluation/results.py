@@ -187,7 +187,7 @@ def _processor() -> str:
 
 
 def write_results(path: Path, results: Results) -> None:
-    """Write results as JSON; values have nine digits, undefined and infinite ones become null and "inf".
+    """Write results as JSON; undefined and infinite values become null and "inf".
 
     Args:
         path: file to write; its folder is made where it is missing.
@@ -215,10 +215,9 @@ def _joined(plain: dict[str, Any], name: str, items: Sequence[str]) -> str:
 
 
 def _plain(value: float) -> float | str | None:
-    """Nine digits are more than single precision has."""
     if math.isnan(value):
         return None
-    return float(f"{value:.9g}") if math.isfinite(value) else "inf"
+    return float(value) if math.isfinite(value) else "inf"
 
 
 def read_results(path: Path) -> Results:
