@@ -215,7 +215,7 @@ def _recall_chart(section: Section, metric: str, last: float, label: str, title:
 def _pose_charts(section: Section, places: Places) -> list[str]:
     last = max(thresholds(section, "pose_auc"), default=20.0)
     known = thresholds(section, "pose_auc")
-    title = f"Share of pairs whose pose error is below an angle, to {last:g}°"
+    title = "Share of pairs whose pose error is below x"
     return [
         _recall_chart(section, "pose_error", last, "pose error (°)", title, places),
         _subset_chart(section, f"pose_auc@{known[0]:g}", places) if known else "",
@@ -224,7 +224,7 @@ def _pose_charts(section: Section, places: Places) -> list[str]:
 
 def _homography_charts(section: Section, places: Places) -> list[str]:
     last = max(thresholds(section, "corner_auc"), default=5.0)
-    title = f"Share of pairs whose corner error is below a distance, to {last:g} px"
+    title = "Share of pairs whose corner error is below x"
     charts = [_recall_chart(section, "corner_error", last, "corner error (px)", title, places)]
     known = thresholds(section, "mma")
     if len(known) > 1:
