@@ -72,7 +72,7 @@ def test_file_round_trip(tmp_path: Path) -> None:
     read = read_results(tmp_path / "results.json")
     assert tables(read) == tables(written)
     errors = [row.metrics["pose_error"] for row in read.section("pose").rows]
-    assert errors == [row.metrics["pose_error"] for row in written.section("pose").rows]
+    assert errors == pytest.approx([row.metrics["pose_error"] for row in written.section("pose").rows], rel=1e-6)
     assert math.isinf(max(errors))
     assert math.isnan(read.section("structure").only(method="orb").mean("track_length"))
     assert read.section("pose").skipped == written.section("pose").skipped
