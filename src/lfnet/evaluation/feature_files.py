@@ -88,7 +88,7 @@ class FeatureFile:
             raise FeatureFileError(f"{self.path}: picture {name!r}: {error}") from error
         if not _alike(found.image_size, size):
             there = f"picture {name!r} is {found.image_size} there"
-            raise FeatureFileError(f"{self.path}: {there}, {picture!r} is {size} here: another picture, or a turned one")
+            raise FeatureFileError(f"{self.path}: {there}, {picture!r} is {size} here: another, or turned, picture")
         kept = found.top(max_keypoints) if "scores" in arrays else found.select(np.arange(len(found))[:max_keypoints])
         return kept.resized(size)
 
