@@ -64,6 +64,9 @@ class RunCommand:
     tuning: str | None = None
     """Data that ratio and threshold are tuned on for pose and homography; some groups of each data set, set aside, if
     left out."""
+    drawn: tuple[str, ...] | None = None
+    """Data sets, by name, of which pairs are drawn; all if left out. Who publishes the page publishes those pictures:
+    mind their licences."""
     machine: Annotated[Machine, tyro.conf.arg(name="")] = field(default_factory=Machine)
     pairs: Annotated[DataSettings, tyro.conf.arg(name="")] = field(default_factory=DataSettings)
     measure: Annotated[BenchmarkSettings, tyro.conf.arg(name="")] = field(default_factory=BenchmarkSettings)
@@ -135,7 +138,10 @@ def _request(command: RunCommand) -> Request:
     if command.photos and "structure" not in protocols:
         protocols = (*protocols, "structure")
     material = Material(datasets, command.photos, tuning)
-    return Request(material, protocols, command.measure, typed(), lines)
+    unknown = sorted(set(command.drawn or ()) - {dataset.name for dataset in datasets})
+    if unknown:
+        raise UsageError(f"--drawn: no data set is called {', '.join(unknown)}")
+    return Request(material, protocols, command.measure, typed(), lines, command.drawn)
 
 
 def _quick_request() -> Request:

@@ -251,12 +251,11 @@ def _not_told_apart(best: Section, other: Section, metric: str) -> bool:
     return interval is not None and interval[0] <= 0 <= interval[1]
 
 
-def section_tables(section: Section, methods: dict[str, dict] | None = None) -> list[Table]:
+def section_tables(section: Section) -> list[Table]:
     """The tables that a protocol is reported by.
 
     Args:
         section: one protocol on one data set.
-        methods: `Results.methods`, for the time of a picture.
 
     Returns:
         tables, the most telling first; none if the section has no rows.
@@ -273,21 +272,11 @@ def section_tables(section: Section, methods: dict[str, dict] | None = None) -> 
     }
     tables = makers.get(section.protocol, _plain_tables)(section)
     known = [replace(table, columns=[part for part in table.columns if _says_something(part)]) for table in tables]
-    return _with_times([table for table in known if table.columns], section, methods or {})
+    return [table for table in known if table.columns]
 
 
 def _says_something(column: Column) -> bool:
     return any(not math.isnan(cell.value) for cell in column.cells.values())
-
-
-def _with_times(tables: list[Table], section: Section, methods: dict[str, dict]) -> list[Table]:
-    """The table of details with each method's time for a picture."""
-    seconds = {name: methods.get(name, {}).get("seconds") for name in section.methods()}
-    if section.protocol != "matching" or len(tables) < 2 or not any(seconds.values()):
-        return tables
-    cells = {name: Cell(1000 * float(value) if value else math.nan) for name, value in seconds.items()}
-    times = with_marks(Column("ms a picture", "milliseconds", "lower", 0, cells), [])
-    return [tables[0], replace(tables[1], columns=[*tables[1].columns, times]), *tables[2:]]
 
 
 def _columns(section: Section, metrics: Iterable[str], reference: str | None = None) -> list[Column]:
@@ -394,10 +383,11 @@ def _homography_tables(section: Section) -> list[Table]:
 
 def _structure_tables(section: Section) -> list[Table]:
     names = ["registered", "registered_share", "points", "observations"]
-    names += ["track_length", "reprojection_error", "seconds"]
+    names += ["track_length", "reprojection_error"]
     sets = list(dict.fromkeys(row.pair for row in section.rows))
     if len(sets) == 1:
-        return [Table(f"Reconstruction of {sets[0]}", section.methods(), _columns(section, names))]
+        title = f"Reconstruction of {sets[0]}"
+        return [Table(title, section.methods(), _columns(section, names), chosen_words(section))]
     tables = [Table(f"Mean of {len(sets)} sets of pictures", section.methods(), _columns(section, names))]
     for name in sets:
         alone = replace(section, rows=[row for row in section.rows if row.pair == name])

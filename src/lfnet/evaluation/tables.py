@@ -86,7 +86,7 @@ def section_report(
     if section.protocol in EXPLAINED:
         sentences = [EXPLAINED[section.protocol], tuning_words(section), f"{_capital(described(section))}{over}."]
         parts.append(" ".join(sentence for sentence in sentences if sentence))
-    for table in section_tables(section, results.methods):
+    for table in section_tables(section):
         parts.append(f"{table.title}:")
         if len(table.columns) <= SHOWN_COLUMNS:
             parts.append(table_text(table, mark))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ from lfnet.evaluation.benchmark import about_methods, measure
 from lfnet.evaluation.results import Results, describe_environment, read_results, write_results
 from lfnet.evaluation.tables import tables
 from lfnet.files import make_folder, write_bytes
-from lfnet.reports.benchmark_examples import draw_examples, read_examples
+from lfnet.reports.benchmark_examples import draw_examples, forget_examples, read_examples
 from lfnet.reports.benchmark_page import benchmark_page
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ class Request:
     """What was typed, for the reader of the results."""
     skipped: Sequence[str] = ()
     """Data that could not be opened, a line each."""
+    drawn: Collection[str] | None = None
+    """Names of the data sets of which pairs are drawn; None = of all."""
 
 
 def run_benchmark(request: Request, source: FeatureSource, output: Path, progress: Progress) -> Results:
@@ -53,13 +55,16 @@ def run_benchmark(request: Request, source: FeatureSource, output: Path, progres
         OSError: the output can't be written.
     """
     make_folder(output)
+    forget_examples(output)
     environment = describe_environment()
     results = Results([], environment, {}, request.command, list(request.skipped))
     for section, dataset in measure(request.material, source, request.protocols, request.settings, progress):
         results.sections.append(section)
         results.methods.update(about_methods(source))
-        if dataset is not None and section.protocol == "matching" and section.rows:
+        wanted = dataset is not None and (request.drawn is None or dataset.name in request.drawn)
+        if wanted and section.protocol == "matching" and section.rows:
             progress(f"drawing examples of {section.title}")
+            assert dataset is not None
             draw_examples(dataset, section, source, output)
         write_results(output / RESULTS, results)
     write_results(output / RESULTS, results)

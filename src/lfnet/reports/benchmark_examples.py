@@ -113,6 +113,14 @@ def draw_examples(dataset: Dataset, section: Section, source: FeatureSource, out
     return examples
 
 
+def forget_examples(output: Path) -> None:
+    """Take away the drawings of earlier results, and nothing else that is in their folder."""
+    for example in read_examples(output):
+        example.picture.unlink(missing_ok=True)
+    if (output / FOLDER).is_dir():
+        _write_index(output, [])
+
+
 def _examples(dataset: Dataset, section: Section, source: FeatureSource, folder: Path) -> Iterator[Example]:
     upright = section.only(variants=[UNTOUCHED])
     metric = widest(upright, "matching_score")

@@ -222,7 +222,7 @@ def _glance_row(name: str, column: Column, methods: Sequence[str]) -> str:
 def _section(
     index: int, section: Section, results: Results, places: Places, pictures: Sequence[tuple[Example, bytes]]
 ) -> str:
-    tables = "".join(_table(table, places) for table in section_tables(section, results.methods))
+    tables = "".join(_table(table, places) for table in section_tables(section))
     charts = "".join(section_charts(section, places))
     explained = f"<p>{escape(EXPLAINED[section.protocol])}</p>" if section.protocol in EXPLAINED else ""
     over = f", intervals over {section.unit}" if len(section.groups()) > 1 and section.protocol != "cost" else ""
