@@ -26,12 +26,12 @@ from lfnet.evaluation.homography_estimation import HomographySettings, measure_h
 from lfnet.evaluation.matching_score import MatchingSettings, measure_matching
 from lfnet.evaluation.opencv_extractors import OpenCVExtractor
 from lfnet.evaluation.pairs import Dataset, EvaluationPair, RelativePose
-from lfnet.evaluation.pose import PoseSettings, estimate_pose, measure_pose
+from lfnet.evaluation.pose import PoseSettings, estimate_pose, measure_pose, pose_task
 from lfnet.evaluation.rendered import rendered_dataset, warped_dataset
 from lfnet.evaluation.results import Section
 from lfnet.evaluation.source import FeatureSource
 from lfnet.evaluation.truth import TransformedTruth
-from lfnet.evaluation.tuning import RATIOS, THRESHOLDS, EstimationSettings, set_aside
+from lfnet.evaluation.tuning import RATIOS, THRESHOLDS, EstimationSettings, Tuning, pooled, set_aside
 from lfnet.evaluation.views import Variant, transform_image
 from lfnet.features import Features, Matches
 from lfnet.matching import verify
@@ -293,6 +293,24 @@ def test_pose_needs_no_more_than_intrinsics(rendered: Dataset) -> None:
 # --- tuning ---
 
 
+def test_data_sets_are_tuned_on_groups_of_all_of_them(rendered: Dataset) -> None:
+    source = FeatureSource([OpenCVExtractor("orb")])
+    task = pose_task(source, PoseSettings())
+    second = replace(rendered, name="second/part")
+    few = replace(rendered, name="few", pairs=rendered.pairs[:3])
+    pool, left = pooled([rendered, second, few], task, every=4)
+    assert pool is not None
+    assert pool.name == "rendered, second/part"
+    assert len(left[2].pairs) == 3
+    assert len(pool.pairs) + sum(len(part.pairs) for part in left) == 2 * len(rendered.pairs) + 3
+    names = {f"{part.name}/{pair.name}" for part in left for pair in part.pairs}
+    assert not names & {pair.name for pair in pool.pairs}
+    last = pool.pairs[-1]
+    assert last.picture_a.startswith("second/part/")
+    assert np.array_equal(pool.load(last.picture_a), rendered.load(last.picture_a.removeprefix("second/part/")))
+    assert pooled([few], task, every=4) == (None, [few])
+
+
 def test_whole_groups_are_set_aside(rendered: Dataset) -> None:
     pairs = [replace(rendered.pairs[0], name=str(number), group=f"g{number // 2}") for number in range(18)]
     aside, reported = set_aside(pairs, 4)
@@ -325,7 +343,7 @@ def test_published_pairs_stay_whole_where_others_are_tuned_on(rendered: Dataset)
     others = rendered_dataset(count=2, seed=5)
     section = measure_pose(
         rendered, FeatureSource([OpenCVExtractor("rootsift")]), PoseSettings(budget=200), quiet,
-        tuning_data=replace(others, name="others"),
+        tuning=Tuning(replace(others, name="others")),
     )  # fmt: skip
     assert len(section.rows) == 5
     assert section.chosen["rootsift"]["tuned_on"] == "others"
@@ -334,12 +352,12 @@ def test_published_pairs_stay_whole_where_others_are_tuned_on(rendered: Dataset)
 
 def test_what_is_tuned_on_is_said(rendered: Dataset, warped: Dataset) -> None:
     source, settings = FeatureSource([Oracle(rendered)]), PoseSettings(threshold=1.0)
-    section = measure_pose(rendered, source, settings, quiet, tuning_data=warped)
+    section = measure_pose(rendered, source, settings, quiet, tuning=Tuning(warped))
     assert section.chosen["oracle"]["tuned_on"] == "rendered"
     assert section.skipped == [
         "pose on rendered: no pair of warped has known cameras, so that it is tuned on its own pairs"
     ]
-    section = measure_pose(rendered, source, settings, quiet, tuning_data=rendered)
+    section = measure_pose(rendered, source, settings, quiet, tuning=Tuning(rendered))
     assert len(section.rows) == 5
     assert section.skipped == ["pose on rendered: 5 of 5 pairs that are reported were also there to tune on"]
 

@@ -62,8 +62,8 @@ class RunCommand:
     protocols: tuple[ProtocolName, ...] = PAIR_PROTOCOLS
     """What to measure; each is done on the data that it fits. `structure` and `cost` are done if they are named."""
     tuning: str | None = None
-    """Data that ratio and threshold are tuned on for pose and homography; some groups of each data set, set aside, if
-    left out."""
+    """Data that ratio and threshold are tuned on for pose and homography; every fourth group of each data set, set
+    aside and taken together, if left out."""
     drawn: tuple[str, ...] | None = None
     """Data sets, by name, of which pairs are drawn; all if left out. Who publishes the page publishes those pictures:
     mind their licences."""

@@ -12,15 +12,16 @@ import numpy as np
 from lfnet.evaluation.cost import CostSettings, measure_cost
 from lfnet.evaluation.datasets import DataSettings, open_data
 from lfnet.evaluation.extractors import settings_of
-from lfnet.evaluation.homography_estimation import HomographySettings, measure_homography
+from lfnet.evaluation.homography_estimation import HomographySettings, homography_task, measure_homography
 from lfnet.evaluation.matching_score import MatchingSettings, SweepSettings, measure_matching, measure_sweep
 from lfnet.evaluation.pairs import Dataset
-from lfnet.evaluation.pose import PoseSettings, measure_pose
+from lfnet.evaluation.pose import PoseSettings, measure_pose, pose_task
 from lfnet.evaluation.rendered import rendered_dataset, warped_dataset
 from lfnet.evaluation.source import FeatureRules
 from lfnet.evaluation.stereo import stereo_dataset
 from lfnet.evaluation.structure import StructureSettings, measure_structure
 from lfnet.evaluation.truth import HomographyTruth
+from lfnet.evaluation.tuning import EstimationSettings, Task, Tuning, pooled
 
 if TYPE_CHECKING:
     from lfnet.evaluation.matching_score import Progress
@@ -52,7 +53,7 @@ class Material:
     photos: Sequence[Path] = ()
     """Folders of photos for structure from motion."""
     tuning: Dataset | None = None
-    """Pairs that ratio and threshold are tuned on; None = some groups of each data set, set aside."""
+    """Pairs that ratio and threshold are tuned on; None = every fourth group of each data set, set aside, together."""
 
 
 def open_all(paths: Sequence[str], settings: DataSettings) -> tuple[list[Dataset], list[str]]:
@@ -125,9 +126,18 @@ def measure(
     Yields:
         each section as it is done, and the data set it is of, if it is of one.
     """
-    for dataset in material.datasets:
+    tasks = {
+        "pose": (pose_task(source, settings.pose), settings.pose),
+        "homography": (homography_task(source, settings.homography), settings.homography),
+    }
+    estimates = {name: _shared_tuning(material, *task) for name, task in tasks.items() if name in protocols}
+    for place, dataset in enumerate(material.datasets):
         for protocol in protocols:
-            section = _measure_pairs(protocol, dataset, source, settings, progress, material.tuning)
+            if protocol in estimates:
+                tuning, reported = estimates[protocol]
+                section = _estimate(protocol, reported[place], source, settings, progress, tuning)
+            else:
+                section = _match(protocol, dataset, source, settings, progress)
             if section is not None:
                 yield section, dataset
     if "structure" in protocols:
@@ -137,24 +147,48 @@ def measure(
         yield measure_cost(source.methods, settings.cost, progress), None
 
 
-def _measure_pairs(
+def _shared_tuning(
+    material: Material, task: Task, settings: EstimationSettings
+) -> tuple[Tuning | None, Sequence[Dataset]]:
+    """What ratio and threshold are tuned on, the same for all data sets, and the data sets to report."""
+    if len(settings.candidates()) == 1:
+        return None, material.datasets
+    if material.tuning is not None:
+        return Tuning(material.tuning), material.datasets
+    pool, reported = pooled(material.datasets, task, settings.every)
+    return (None if pool is None else Tuning(pool)), reported
+
+
+def _match(
     protocol: ProtocolName,
     dataset: Dataset,
     source: FeatureSource,
     settings: BenchmarkSettings,
     progress: Progress,
-    tuning: Dataset | None,
 ) -> Section | None:
-    """A protocol on a data set; None where it doesn't fit."""
-    known = any(pair.truth is not None for pair in dataset.pairs)
-    if protocol == "matching" and known:
+    """A protocol that matches alone; None where it doesn't fit."""
+    if all(pair.truth is None for pair in dataset.pairs):
+        return None
+    if protocol == "matching":
         return measure_matching(dataset, source, settings.matching, progress)
-    if protocol == "sweep" and known:
+    if protocol == "sweep":
         return measure_sweep(dataset, source, settings.sweep, progress)
+    return None
+
+
+def _estimate(
+    protocol: ProtocolName,
+    dataset: Dataset,
+    source: FeatureSource,
+    settings: BenchmarkSettings,
+    progress: Progress,
+    tuning: Tuning | None,
+) -> Section | None:
+    """A protocol that estimates geometry; None where it doesn't fit."""
     if protocol == "pose" and any(pair.pose is not None for pair in dataset.pairs):
-        return measure_pose(dataset, source, settings.pose, progress, tuning_data=tuning)
+        return measure_pose(dataset, source, settings.pose, progress, tuning=tuning)
     if protocol == "homography" and any(isinstance(pair.truth, HomographyTruth) for pair in dataset.pairs):
-        return measure_homography(dataset, source, settings.homography, progress, tuning_data=tuning)
+        return measure_homography(dataset, source, settings.homography, progress, tuning=tuning)
     return None
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from lfnet.evaluation.cache import digest
 from lfnet.evaluation.geometry_metrics import area_under_recall, corner_error, mean_matching_accuracy, transfer_errors
 from lfnet.evaluation.truth import HomographyTruth
-from lfnet.evaluation.tuning import EstimationSettings, Task, measure_tuned
+from lfnet.evaluation.tuning import EstimationSettings, Task, Tuning, measure_tuned
 from lfnet.features import Matches
 from lfnet.matching import verify
 
@@ -41,13 +41,24 @@ class HomographySettings(EstimationSettings):
     """How homographies are estimated."""
 
 
+def homography_task(source: FeatureSource, settings: HomographySettings) -> Task:
+    """What is tuned and measured of a pair."""
+    return Task(
+        protocol="homography",
+        usable=lambda pair: isinstance(pair.truth, HomographyTruth),
+        needs="a known homography",
+        measure=partial(_measure, source, settings),
+        objective="corner_auc@3",
+    )
+
+
 def measure_homography(
     dataset: Dataset,
     source: FeatureSource,
     settings: HomographySettings,
     progress: Progress,
     *,
-    tuning_data: Dataset | None = None,
+    tuning: Tuning | None = None,
 ) -> Section:
     """Every method on every pair that a known homography relates.
 
@@ -58,19 +69,12 @@ def measure_homography(
         source: features of the methods.
         settings: budget, RANSAC, and what is tuned.
         progress: called before each pair.
-        tuning_data: another data set to tune on; None = every fourth group of this one, which isn't reported.
+        tuning: other pairs to tune on; None = every fourth group of this data set, which isn't reported.
 
     Returns:
         the section `homography`.
     """
-    task = Task(
-        protocol="homography",
-        usable=lambda pair: isinstance(pair.truth, HomographyTruth),
-        needs="a known homography",
-        measure=partial(_measure, source, settings),
-        objective="corner_auc@3",
-    )
-    return measure_tuned(task, dataset, source, settings, progress, tuning_data)
+    return measure_tuned(homography_task(source, settings), dataset, source, settings, progress, tuning)
 
 
 def estimate_homography(

@@ -11,7 +11,7 @@ import numpy as np
 
 from lfnet.evaluation.cache import digest
 from lfnet.evaluation.geometry_metrics import area_under_recall, pose_errors
-from lfnet.evaluation.tuning import EstimationSettings, Task, measure_tuned
+from lfnet.evaluation.tuning import EstimationSettings, Task, Tuning, measure_tuned
 from lfnet.features import Matches
 from lfnet.matching import verify
 
@@ -40,13 +40,24 @@ class PoseSettings(EstimationSettings):
     """How relative poses are estimated."""
 
 
+def pose_task(source: FeatureSource, settings: PoseSettings) -> Task:
+    """What is tuned and measured of a pair."""
+    return Task(
+        protocol="pose",
+        usable=lambda pair: pair.pose is not None,
+        needs="known cameras",
+        measure=partial(_measure, source, settings),
+        objective="pose_auc@10",
+    )
+
+
 def measure_pose(
     dataset: Dataset,
     source: FeatureSource,
     settings: PoseSettings,
     progress: Progress,
     *,
-    tuning_data: Dataset | None = None,
+    tuning: Tuning | None = None,
 ) -> Section:
     """Every method on every pair with cameras.
 
@@ -55,21 +66,14 @@ def measure_pose(
         source: features of the methods.
         settings: budget, RANSAC, and what is tuned.
         progress: called before each pair.
-        tuning_data: another data set to tune on; None = every fourth group of this one, which isn't reported.
+        tuning: other pairs to tune on; None = every fourth group of this data set, which isn't reported.
 
     Returns:
         the section `pose`.
 
     Source: protocol of SuperGlue (Sarlin et al., 2020), with MAGSAC++ in place of RANSAC.
     """
-    task = Task(
-        protocol="pose",
-        usable=lambda pair: pair.pose is not None,
-        needs="known cameras",
-        measure=partial(_measure, source, settings),
-        objective="pose_auc@10",
-    )
-    return measure_tuned(task, dataset, source, settings, progress, tuning_data)
+    return measure_tuned(pose_task(source, settings), dataset, source, settings, progress, tuning)
 
 
 @dataclass(frozen=True)

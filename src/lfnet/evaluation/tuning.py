@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +11,16 @@ import numpy as np
 
 from lfnet.evaluation.fair import Failures, fair_rows
 from lfnet.evaluation.measured_frames import evenly
+from lfnet.evaluation.pairs import Dataset
 from lfnet.evaluation.results import Row, Section
 from lfnet.evaluation.source import Unmeasured
 
 if TYPE_CHECKING:
+    from jaxtyping import UInt8
+    from numpy import ndarray as Array
+
     from lfnet.evaluation.extractors import Method
-    from lfnet.evaluation.pairs import Dataset, EvaluationPair
+    from lfnet.evaluation.pairs import EvaluationPair
     from lfnet.evaluation.source import FeatureSource
 
 RATIOS = (1.0, 0.95, 0.9, 0.85, 0.8)
@@ -97,13 +101,22 @@ class Task:
     """Metric whose mean over the pairs set aside is made large."""
 
 
+@dataclass(frozen=True)
+class Tuning:
+    """Pairs to tune on, and what was found on them already: several data sets are reported under one choice."""
+
+    data: Dataset
+    found: dict[tuple[str, str, EstimationSettings], tuple[Estimator, int]] = field(default_factory=dict)
+    """Best candidate and number of pairs, by protocol, method and settings."""
+
+
 def measure_tuned(
     task: Task,
     dataset: Dataset,
     source: FeatureSource,
     settings: EstimationSettings,
     progress: Progress,
-    tuning_data: Dataset | None = None,
+    tuning: Tuning | None = None,
 ) -> Section:
     """Every method on every pair that isn't set aside, each with its own estimator.
 
@@ -113,7 +126,7 @@ def measure_tuned(
         source: features of the methods.
         settings: how.
         progress: called before each pair.
-        tuning_data: pairs to tune on, so that none of `dataset` is set aside; None = every fourth group of it.
+        tuning: pairs to tune on, so that none of `dataset` is set aside; None = every fourth group of it.
 
     Returns:
         the section; `chosen` says what was tuned for each method, and on how many pairs.
@@ -123,7 +136,7 @@ def measure_tuned(
     if not pairs:
         return Section(task.protocol, dataset.name, [], dataset.unit, skipped=[f"{title}: no pair has {task.needs}"])
     lines: list[str] = []
-    chosen, reported = _tuned(task, dataset, pairs, source, settings, progress, tuning_data, lines)
+    chosen, reported = _tuned(task, dataset, pairs, source, settings, progress, tuning, lines)
     failures = Failures()
     rows: list[Row] = []
     for pair in reported:
@@ -158,7 +171,7 @@ def _tuned(
     source: FeatureSource,
     settings: EstimationSettings,
     progress: Progress,
-    tuning_data: Dataset | None,
+    tuning: Tuning | None,
     lines: list[str],
 ) -> tuple[dict[str, dict[str, Any]], list[EvaluationPair]]:
     """What was chosen for each method, and the pairs to report; what there is to say goes to `lines`."""
@@ -166,18 +179,18 @@ def _tuned(
     if len(candidates) == 1:
         return {method.name: asdict(candidates[0]) for method in source.methods}, pairs
     title = f"{task.protocol} on {dataset.name}"
-    aside = [] if tuning_data is None else [pair for pair in tuning_data.pairs if task.usable(pair)]
-    if tuning_data is not None and aside:
-        data, reported = tuning_data, pairs
+    aside = [] if tuning is None else [pair for pair in tuning.data.pairs if task.usable(pair)]
+    if tuning is not None and aside:
+        reported = pairs
         both = {pair.name for pair in aside} & {pair.name for pair in pairs}
         if both:
             lines.append(f"{title}: {len(both)} of {len(pairs)} pairs that are reported were also there to tune on")
     else:
-        if tuning_data is not None:
+        if tuning is not None:
             lines.append(
-                f"{title}: no pair of {tuning_data.name} has {task.needs}, so that it is tuned on its own pairs"
+                f"{title}: no pair of {tuning.data.name} has {task.needs}, so that it is tuned on its own pairs"
             )
-        data = dataset
+        tuning = Tuning(dataset)
         aside, reported = set_aside(pairs, settings.every)
         if not aside:
             lines.append(
@@ -188,10 +201,13 @@ def _tuned(
     aside = evenly(aside, settings.tuning_pairs)
     chosen = {}
     for method in source.methods:
-        best, count = _best(task, method, data, aside, candidates, progress)
+        key = (task.protocol, method.name, settings)
+        if key not in tuning.found:
+            tuning.found[key] = _best(task, method, tuning.data, aside, candidates, progress)
+        best, count = tuning.found[key]
         if count == 0:
             lines.append(f"{title}: nothing is tuned for {method.name}, which fails on every pair set aside")
-        chosen[method.name] = {**asdict(best), "tuned_on": data.name, "tuning_pairs": count}
+        chosen[method.name] = {**asdict(best), "tuned_on": tuning.data.name, "tuning_pairs": count}
     return chosen, reported
 
 
@@ -213,6 +229,42 @@ def set_aside(pairs: Sequence[EvaluationPair], every: int) -> tuple[list[Evaluat
     groups = list(dict.fromkeys(pair.group for pair in pairs))
     chosen = set(groups[every - 1 :: every])
     return [pair for pair in pairs if pair.group in chosen], [pair for pair in pairs if pair.group not in chosen]
+
+
+def pooled(datasets: Sequence[Dataset], task: Task, every: int) -> tuple[Dataset | None, list[Dataset]]:
+    """Every fourth group of each data set in one data set to tune on, and each data set without them.
+
+    One choice for all of them rests on more pairs than each has to spare.
+
+    Args:
+        datasets: of different names.
+        task: only pairs that it can use are set aside.
+        every: the last of so many groups of each data set is set aside.
+
+    Returns:
+        pairs to tune on, their names and pictures after the name of their data set (None where no data set has enough
+        groups); and the data sets to report.
+    """
+    loads = {dataset.name: dataset.load for dataset in datasets}
+    aside: list[EvaluationPair] = []
+    left: list[Dataset] = []
+    sources: list[str] = []
+    for dataset in datasets:
+        usable = [pair for pair in dataset.pairs if task.usable(pair)]
+        chosen, others = set_aside(usable, every)
+        for pair in chosen:
+            parts = {key: f"{dataset.name}/{getattr(pair, key)}" for key in ("name", "picture_a", "picture_b")}
+            aside.append(replace(pair, **parts))
+        sources += [dataset.name] if chosen else []
+        left.append(replace(dataset, pairs=others))
+
+    def load(picture: str) -> UInt8[Array, "H W *C"]:
+        name = max((name for name in loads if picture.startswith(f"{name}/")), key=len)
+        return loads[name](picture.removeprefix(f"{name}/"))
+
+    if not aside:
+        return None, left
+    return Dataset(", ".join(sources), "tuning", aside, load, "groups"), left
 
 
 def _best(
