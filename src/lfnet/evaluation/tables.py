@@ -5,7 +5,17 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from lfnet.evaluation.summary import EXPLAINED, REFERENCE, TITLES, Cell, described, section_tables, tuning_words
+from lfnet.evaluation.summary import (
+    EXPLAINED,
+    REFERENCE,
+    TITLES,
+    Cell,
+    all_methods,
+    described,
+    headline,
+    section_tables,
+    tuning_words,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,9 +57,30 @@ def full_report(results: Results) -> str:
 
 def _report(results: Results, mark: Callable[[str, Cell], str], heading: str) -> str:
     parts = [run_line(results), marks_line(mark), *skipped_text(results.skipped)]
+    if len(results.sections) > 1:
+        parts.append(glance_table(results, mark))
     for section in results.sections:
         parts += section_report(section, results, mark, heading)
     return "\n\n".join(parts)
+
+
+def glance_table(results: Results, mark: Callable[[str, Cell], str]) -> str:
+    """The one number that stands for each section, of every method, a section a row."""
+    methods = all_methods(results)
+    rows = []
+    for section in results.sections:
+        column = headline(section)
+        if column is None:
+            continue
+        cells = [column.cells.get(method) for method in methods]
+        name = f"{TITLES.get(section.protocol, section.protocol.capitalize())}: {section.data}, {column.title}"
+        rows.append([name, *("-" if cell is None else mark(_glance(cell, column), cell) for cell in cells)])
+    return markdown(["measured", *methods], rows)
+
+
+def _glance(cell: Cell, column: Column) -> str:
+    ratio = "" if math.isnan(cell.ratio) else f", {cell.ratio:.2f}x" + interval_text(cell.ratio_interval, 2, before=" ")
+    return number(cell.value, column.digits) + ratio
 
 
 def run_line(results: Results) -> str:
