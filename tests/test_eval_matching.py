@@ -9,13 +9,7 @@ import numpy as np
 import pytest
 
 from lfnet.evaluation.cache import Cache
-from lfnet.evaluation.matching_score import (
-    MatchingSettings,
-    SweepSettings,
-    evenly_chosen,
-    measure_matching,
-    measure_sweep,
-)
+from lfnet.evaluation.matching_score import MatchingSettings, SweepSettings, measure_matching, measure_sweep
 from lfnet.evaluation.opencv_extractors import OpenCVExtractor
 from lfnet.evaluation.pairs import Dataset, EvaluationPair
 from lfnet.evaluation.rendered import rendered_dataset
@@ -212,6 +206,23 @@ def test_a_failure_is_found_once(rendered: Dataset) -> None:
             source.features(broken, rendered, rendered.pairs[0].picture_a, budget=50)
 
 
+def test_data_sets_of_one_name_keep_their_own_pictures(rendered: Dataset) -> None:
+    """As those of a tuning set, or photos, that are called like a data set that is reported."""
+    orb, name = OpenCVExtractor("orb"), rendered.pairs[0].picture_a
+    upside_down = replace(rendered, load=lambda picture: np.ascontiguousarray(rendered.load(picture)[::-1]))
+    source = FeatureSource([orb])
+    first, second = (source.features(orb, dataset, name, budget=50) for dataset in (rendered, upside_down))
+    assert (source.picture(upside_down, name) == source.picture(rendered, name)[::-1]).all()
+    assert not np.array_equal(first.keypoints, second.keypoints)
+
+
+def test_a_sweep_says_what_its_data_lack(rendered: Dataset) -> None:
+    settings = SweepSettings(turns=(0,), zooms=(), pairs=1, budget=50)
+    dataset = replace(rendered, skipped=["one: no such picture"])
+    section = measure_sweep(dataset, FeatureSource([OpenCVExtractor("orb")]), settings, quiet)
+    assert section.skipped == ["one: no such picture"]
+
+
 def test_a_place_found_twice_counts_once() -> None:
     places = np.array([[10.0, 10.0], [11.0, 10.0], [12.5, 10.0], [30.0, 5.0]])
     features = Features(places, np.ones(4), np.zeros(4), np.array([0.5, 0.9, 0.4, 0.1]), np.eye(4), (64, 64))
@@ -241,12 +252,6 @@ def test_methods_get_the_colours_they_want() -> None:
     assert seen == {"grey": (80, 90), "colour": (80, 90, 3)}
     matching(replace(dataset, load=lambda name: image[..., 0]), Looking("colour", True))
     assert seen["colour"] == (80, 90, 3)
-
-
-def test_even_choice() -> None:
-    pairs = [EvaluationPair(str(number), "g", "a", "b") for number in range(10)]
-    assert [pair.name for pair in evenly_chosen(pairs, 20)] == [pair.name for pair in pairs]
-    assert [pair.name for pair in evenly_chosen(pairs, 2)] == ["3", "6"]
 
 
 @pytest.mark.parametrize(

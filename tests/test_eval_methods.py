@@ -146,6 +146,10 @@ def greedy():
 
 def broken():
     raise RuntimeError("two\\nlines")
+
+class Clumsy(Corners):
+    def __call__(self, image, *, max_keypoints, mask=None):
+        return [][0]
 '''
 
 
@@ -169,6 +173,9 @@ def test_ones_own_python_needs_two_lines(tmp_path: Path, monkeypatch: pytest.Mon
         greedy(picture, max_keypoints=7)
     with pytest.raises(ValueError, match="my_features:broken: RuntimeError: two lines"):
         make_methods(["my_features:broken"])
+    (clumsy,) = make_methods(["my_features:Clumsy"])
+    with pytest.raises(ValueError, match="IndexError: list index out of range"):
+        clumsy(picture, max_keypoints=7)  # type: ignore[operator]
 
 
 def some_features(count: int, size: tuple[int, int] = (200, 100), seed: int = 0) -> Features:

@@ -377,14 +377,15 @@ def test_training_on_scenes_alone_and_measuring_on_them(
     assert trained.returncode == 0, trained.stderr
     assert "scene own" in trained.stdout + trained.stderr
     measured = run_lfnet(
-        "evaluate", "scene", own_scene, "--methods", "rootsift", str(tmp_path / "run" / "last.safetensors"),
-        "--long-side", 96, "--max-keypoints", 32, "--turns", 0, "--output", tmp_path / "scores.json",
+        "eval", "run", own_scene, "--methods", "rootsift", str(tmp_path / "run" / "last.safetensors"),
+        "--protocols", "matching", "--long-side", 96, "--matching.budgets", 32, "--output", tmp_path / "scores",
     )  # fmt: skip
     assert measured.returncode == 0, measured.stderr
-    scores = json.loads((tmp_path / "scores.json").read_text())
-    assert scores["protocol"] == "scene"
-    assert scores["settings"]["split"] == "validation"
-    assert "matching score" in measured.stdout.lower()
+    (section,) = json.loads((tmp_path / "scores" / "results.json").read_text())["sections"]
+    assert section["protocol"] == "matching"
+    assert section["settings"]["data"]["split"] == "validation"
+    assert {row["method"] for row in section["rows"]} == {"rootsift", "last"}
+    assert "Matching score" in measured.stdout
     refused = run_lfnet("train", "--scenes", tmp_path, "--output", tmp_path / "other")
     assert refused.returncode == 1
     assert "no scene" in refused.stderr

@@ -105,9 +105,12 @@ class PythonExtractor:
         """The strongest keypoints of a picture.
 
         Raises:
-            ValueError: the extractor gave no Features, more than it was asked for, or those of another size.
+            ValueError: the extractor failed, or gave no Features, more than it was asked for, or those of another size.
         """
-        found = self._extractor(image, max_keypoints=max_keypoints, mask=mask)
+        try:
+            found = self._extractor(image, max_keypoints=max_keypoints, mask=mask)
+        except Exception as error:  # Anybody's code: whatever it raises costs a picture, not the run.
+            raise ValueError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
         if not isinstance(found, Features):
             raise ValueError(f"{self.name}: expected Features, got {type(found).__name__}")
         size = (image.shape[1], image.shape[0])

@@ -14,6 +14,7 @@ import numpy as np
 from lfnet.evaluation import metrics
 from lfnet.evaluation.cache import digest
 from lfnet.evaluation.fair import Failures, fair_rows
+from lfnet.evaluation.measured_frames import evenly
 from lfnet.evaluation.results import Row, Section
 from lfnet.evaluation.source import UNTOUCHED
 from lfnet.evaluation.truth import TransformedTruth, carried_orientations
@@ -132,7 +133,7 @@ def measure_sweep(dataset: Dataset, source: FeatureSource, settings: SweepSettin
     Returns:
         the section `sweep`.
     """
-    pairs = evenly_chosen([pair for pair in dataset.pairs if pair.truth is not None], settings.pairs)
+    pairs = evenly([pair for pair in dataset.pairs if pair.truth is not None], settings.pairs)
     failures = Failures()
     rows: list[Row] = []
     for pair in pairs:
@@ -161,16 +162,8 @@ def measure_sweep(dataset: Dataset, source: FeatureSource, settings: SweepSettin
         rows,
         dataset.unit,
         {"data": dataset.settings, "thresholds": dataset.thresholds, "rules": asdict(source.rules), **asdict(settings)},
-        skipped=lines,
+        skipped=[*dataset.skipped, *lines],
     )
-
-
-def evenly_chosen(pairs: Sequence[EvaluationPair], limit: int) -> list[EvaluationPair]:
-    """At most `limit` pairs, evenly spread over their order."""
-    if len(pairs) <= limit:
-        return list(pairs)
-    positions = np.linspace(0, len(pairs) - 1, limit + 2)[1:-1]
-    return [pairs[round(float(position))] for position in positions]
 
 
 def measure_pair(

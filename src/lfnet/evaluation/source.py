@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from lfnet.evaluation.extractors import Extractor, Method
     from lfnet.evaluation.pairs import Dataset
 
-    Key = tuple[str, str, Variant, int]
-    """Method, picture of a data set, transformation, budget."""
+    Key = tuple[str, Callable[[str], Array], str, Variant, int]
+    """Method, what loads the pictures (two data sets may have one name), picture, transformation, budget."""
 
 FEATURES_VERSION = 1
 """Raised with every change of what `extract_from` or a transformation makes of the same settings."""
@@ -136,7 +136,7 @@ class FeatureSource:
             Unmeasured: it can't be read.
         """
         try:
-            return self._pictures.get((dataset.name, picture), lambda: dataset.load(picture))
+            return self._pictures.get((dataset.load, picture), lambda: dataset.load(picture))
         except (ValueError, OSError) as error:
             raise Unmeasured(_one_line(error)) from error
 
@@ -159,7 +159,7 @@ class FeatureSource:
             raise Unmeasured(_one_line(error)) from error
 
     def _entry(self, method: Method, dataset: Dataset, picture: str, variant: Variant, budget: int) -> Arrays:
-        key = (method.name, f"{dataset.name}/{picture}", variant, budget)
+        key = (method.name, dataset.load, picture, variant, budget)
         if key in self._failures:
             raise Unmeasured(self._failures[key])
         try:
