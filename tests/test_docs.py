@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from conftest import REPOSITORY
+from lfnet.evaluation.results import read_results
 from lfnet.models.config import config_to_dict
 from lfnet.models.weights import list_pretrained
 from lfnet.training.config import build_config, read_config, read_tables
@@ -177,8 +178,8 @@ def check_photos(page: Path, folder: Path, namespace: dict[str, Any]) -> None:
     manifest = json.loads((folder / "scene" / "manifest.json").read_text())
     assert manifest["numbers"]["registered"] == PHOTOS
     assert (folder / "scene" / "check" / "overlays.png").stat().st_size > 10_000
-    rows = json.loads((folder / "table.json").read_text())["rows"]
-    assert {row["method"] for row in rows} == {"rootsift", "lfnet-cpu", "tuned/last", "scratch/last"}
+    for section in read_results(folder / "before_and_after" / "results.json").sections:
+        assert set(section.methods()) == {"rootsift", "lfnet-cpu", "tuned/last", "scratch/last"}, section.title
 
 
 def check_training(page: Path, folder: Path, namespace: dict[str, Any]) -> None:

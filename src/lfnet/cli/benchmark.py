@@ -116,6 +116,8 @@ def benchmark(command: Annotated[Command, tyro.conf.arg(name="")]) -> int:
         return 0
     if isinstance(command, CompareCommand):
         return _compare(command)
+    if not command.machine.methods:
+        raise UsageError("--methods: name at least one")
     device = str(pick_device(command.machine.device, command.machine.threads))
     request = _quick_request() if isinstance(command, QuickCommand) else _request(command)
     return _run(request, command.machine, device)
@@ -123,7 +125,6 @@ def benchmark(command: Annotated[Command, tyro.conf.arg(name="")]) -> int:
 
 def _request(command: RunCommand) -> Request:
     from lfnet.evaluation.benchmark import Material, open_all
-    from lfnet.evaluation.datasets import open_data
     from lfnet.reports.benchmark import Request
 
     if not command.data and not command.photos and "cost" not in command.protocols:
@@ -133,7 +134,12 @@ def _request(command: RunCommand) -> Request:
     datasets, lines = open_all(command.data, command.pairs)
     if command.data and not datasets:
         raise ValueError(lines[0])
-    tuning = None if command.tuning is None else open_data(Path(command.tuning), command.pairs)
+    tuning = None
+    if command.tuning is not None:
+        opened, wrong = open_all([command.tuning], command.pairs)
+        if wrong:
+            raise ValueError(f"--tuning: {wrong[0]}")
+        tuning = opened[0]
     protocols = command.protocols
     if command.photos and "structure" not in protocols:
         protocols = (*protocols, "structure")
@@ -168,11 +174,14 @@ def _run(request: Request, machine: Machine, device: str) -> int:
     source = FeatureSource(make_methods(machine.methods, device), cache, request.settings.rules)
     with status() as progress:
         results = run_benchmark(request, source, machine.output, progress)
+    if not any(section.rows for section in results.sections):
+        for line in dict.fromkeys(line for section in results.sections for line in section.skipped):
+            print(f"lfnet: left out: {line}", file=sys.stderr)
+        fitting = "no data has what these protocols need" if not results.sections else "see above"
+        print(f"lfnet: error: nothing could be measured: {fitting} ({', '.join(request.protocols)})", file=sys.stderr)
+        return 1
     print(full_report(results))
     print(f"\nwrote {machine.output / PAGE}, results.json and tables.md beside it")
-    if not any(section.rows for section in results.sections):
-        print("lfnet: error: nothing could be measured", file=sys.stderr)
-        return 1
     return 1 if request.skipped else 0
 
 

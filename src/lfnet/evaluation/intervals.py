@@ -45,15 +45,16 @@ def ratio_interval(
         seed: of the generator.
 
     Returns:
-        lower and upper end, or None if fewer than two groups have a defined value.
+        lower and upper end, or None if fewer than two groups have a defined value, or the reference may have none.
     """
     groups = list(dict.fromkeys([*section.groups(), *reference.groups()]))
     above = _resampled(_totals(section.rows, metric, groups), samples, seed)
     below = _resampled(_totals(reference.rows, metric, groups), samples, seed)
     if above is None or below is None:
         return None
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return _interval(above / below)
+    if not (below > 0).all():
+        return None  # A ratio to nothing: leaving such samples out would make the others look sure.
+    return _interval(above / below)
 
 
 def difference_interval(

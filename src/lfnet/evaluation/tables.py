@@ -56,7 +56,7 @@ def full_report(results: Results) -> str:
 
 
 def _report(results: Results, mark: Callable[[str, Cell], str], heading: str) -> str:
-    parts = [run_line(results), marks_line(mark), *skipped_text(results.skipped)]
+    parts = [run_line(results), marks_line(mark, REFERENCE in all_methods(results)), *skipped_text(results.skipped)]
     if len(results.sections) > 1:
         parts.append(glance_table(results, mark))
     for section in results.sections:
@@ -98,11 +98,12 @@ def run_line(results: Results) -> str:
     return f"{command}{machine}." if machine else command.rstrip(": ")
 
 
-def marks_line(mark: Callable[[str, Cell], str]) -> str:
-    """What brackets, factors and marks mean."""
+def marks_line(mark: Callable[[str, Cell], str], ratios: bool) -> str:
+    """What brackets, factors (where there are any) and marks mean."""
+    factor = f", 1.00x = ratio to {REFERENCE}" if ratios else ""
     best = mark("best", Cell(math.nan, mark="best"))
     return (
-        f"[95 % interval over resampled groups of pairs], 1.00x = ratio to {REFERENCE}; {best} of its column; ≈ not "
+        f"[95 % interval over resampled groups of pairs]{factor}; {best} of its column; ≈ not "
         "told apart from the best, the interval of the paired difference includes zero."
     )
 

@@ -49,26 +49,28 @@ def run_benchmark(request: Request, source: FeatureSource, output: Path, progres
         progress: called with what is being measured.
 
     Returns:
-        the results.
+        the results; earlier ones stay in the folder where nothing could be measured.
 
     Raises:
         OSError: the output can't be written.
     """
     make_folder(output)
-    forget_examples(output)
     environment = describe_environment()
     results = Results([], environment, {}, request.command, list(request.skipped))
     for section, dataset in measure(request.material, source, request.protocols, request.settings, progress):
         results.sections.append(section)
+        if section.rows and not any(earlier.rows for earlier in results.sections[:-1]):
+            forget_examples(output)  # Not before there is something to put in their place.
         results.methods.update(about_methods(source))
         wanted = dataset is not None and (request.drawn is None or dataset.name in request.drawn)
         if wanted and section.protocol == "matching" and section.rows:
             progress(f"drawing examples of {section.title}")
             assert dataset is not None
             draw_examples(dataset, section, source, output)
-        write_results(output / RESULTS, results)
-    write_results(output / RESULTS, results)
-    write_report(output)
+        if any(known.rows for known in results.sections):
+            write_results(output / RESULTS, results)
+    if any(section.rows for section in results.sections):
+        write_report(output)
     return results
 
 
