@@ -8,12 +8,14 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from lfnet.evaluation.cache import Cache
 from lfnet.evaluation.datasets import DataSettings, open_data
+from lfnet.evaluation.feature_files import FeatureFile
 from lfnet.evaluation.geometry_metrics import (
     area_under_recall,
     corner_error,
@@ -34,6 +36,7 @@ from lfnet.evaluation.truth import TransformedTruth
 from lfnet.evaluation.tuning import RATIOS, THRESHOLDS, EstimationSettings, Tuning, pooled, set_aside
 from lfnet.evaluation.views import Variant, transform_image
 from lfnet.features import Features, Matches
+from lfnet.integrations.hloc import write_features
 from lfnet.matching import verify
 from oracle import Oracle
 
@@ -309,6 +312,20 @@ def test_data_sets_are_tuned_on_groups_of_all_of_them(rendered: Dataset) -> None
     assert last.picture_a.startswith("second/part/")
     assert np.array_equal(pool.load(last.picture_a), rendered.load(last.picture_a.removeprefix("second/part/")))
     assert pooled([few], task, every=4) == (None, [few])
+
+
+def test_features_files_are_tuned_whatever_folders_they_name(rendered: Dataset, tmp_path: Path) -> None:
+    orb, path = OpenCVExtractor("orb"), tmp_path / "theirs.h5"
+    with h5py.File(path, "w") as file:
+        for picture in (name for pair in rendered.pairs for name in (pair.picture_a, pair.picture_b)):
+            write_features(file, f"above/{picture}", orb(rendered.load(picture), max_keypoints=300))
+    source = FeatureSource([FeatureFile(path)])
+    settings = PoseSettings(budget=100, threshold=1.0)
+    pool, (left, *_) = pooled([rendered], pose_task(source, settings), every=4)
+    assert pool is not None
+    section = measure_pose(left, source, settings, quiet, tuning=Tuning(pool))
+    assert section.chosen["theirs"]["tuning_pairs"] == len(pool.pairs)
+    assert section.skipped == []
 
 
 def test_whole_groups_are_set_aside(rendered: Dataset) -> None:

@@ -89,7 +89,7 @@ def test_methods_by_name(tiny_weights: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["sift", "orb", "sift"], r"got twice: sift; say label="),
+        (["sift", "orb", "sift"], r"got twice: sift; give one another: NAME="),
         (["orb", "sift=orb", "sift"], r"got twice: sift"),
         (["shift"], r"no method 'shift': expected one of sift, rootsift, .*lfnet-cpu, disk, .*module:factory$"),
         (["nowhere.safetensors"], r"^weights nowhere\.safetensors: no such file"),
@@ -260,11 +260,20 @@ def test_damaged_features_files_are_one_line(tmp_path: Path) -> None:
         file["turned.jpg/descriptors"] = descriptors
         write_features(file, "sizeless.jpg", some_features(4))
         del file["sizeless.jpg/image_size"]
+        write_features(file, "rotten.jpg", some_features(4))
+        del file["rotten.jpg/scores"]
+        checked = file.create_dataset("rotten.jpg/scores", data=np.ones(4, np.float32), chunks=(4,), fletcher32=True)
+        file.flush()
+        place = checked.id.get_chunk_info(0).byte_offset
+    with path.open("r+b") as content:
+        content.seek(place)
+        content.write(b"rot!")
     method = FeatureFile(path)
     for name, message in {
         "nan.jpg": "descriptors hold NaN or infinity",
         "turned.jpg": r"descriptors must have shape \(D, 4\), got \(4, 8\)",
         "sizeless.jpg": "picture 'sizeless.jpg' has no image_size",
+        "rotten.jpg": "picture 'rotten.jpg' is damaged",
     }.items():
         with pytest.raises(FeatureFileError, match=message) as caught:
             method.features(name, (200, 100), 4)

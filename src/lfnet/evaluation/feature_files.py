@@ -81,7 +81,10 @@ class FeatureFile:
                 raise FeatureFileError(
                     f"{self.path}: picture {name!r} has no {' and no '.join(missing)}; write features as hloc does"
                 )
-            arrays = {str(key): np.asarray(group[key]) for key in group}
+            try:
+                arrays = {str(key): np.asarray(group[key]) for key in group}
+            except OSError as error:
+                raise FeatureFileError(f"{self.path}: picture {name!r} is damaged; make the file again") from error
         try:
             found = _features_of(arrays)
         except (ValueError, TypeError) as error:

@@ -63,5 +63,7 @@ class Dataset:
     """Pixels at which its truth is good enough to tell right from wrong."""
     settings: dict[str, Any] = field(default_factory=dict)
     """How pairs and sizes were chosen, in types that JSON has."""
+    name_in_files: Callable[[str], str] = str
+    """A picture's name as a features file has it, from its name here."""
     skipped: list[str] = field(default_factory=list)
     """Pairs that could not be taken, a line each: which, why, and the remedy."""

@@ -172,7 +172,7 @@ class FeatureSource:
     def _make(self, method: Method, dataset: Dataset, picture: str, variant: Variant, budget: int) -> Arrays:
         image = self.picture(dataset, picture)
         if isinstance(method, FeatureFile):
-            return self._from_file(method, picture, image, variant, budget)
+            return self._from_file(method, dataset.name_in_files(picture), image, variant, budget)
         if image.ndim == 3 and not wants_colour(method):
             image = np.rint(to_grey(image) * 255).astype(np.uint8)
         elif image.ndim == 2 and wants_colour(method):

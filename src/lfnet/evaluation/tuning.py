@@ -245,7 +245,7 @@ def pooled(datasets: Sequence[Dataset], task: Task, every: int) -> tuple[Dataset
         pairs to tune on, their names and pictures after the name of their data set (None where no data set has enough
         groups); and the data sets to report.
     """
-    loads = {dataset.name: dataset.load for dataset in datasets}
+    parts = {dataset.name: dataset for dataset in datasets}
     aside: list[EvaluationPair] = []
     left: list[Dataset] = []
     sources: list[str] = []
@@ -253,18 +253,26 @@ def pooled(datasets: Sequence[Dataset], task: Task, every: int) -> tuple[Dataset
         usable = [pair for pair in dataset.pairs if task.usable(pair)]
         chosen, others = set_aside(usable, every)
         for pair in chosen:
-            parts = {key: f"{dataset.name}/{getattr(pair, key)}" for key in ("name", "picture_a", "picture_b")}
-            aside.append(replace(pair, **parts))
+            names = {key: f"{dataset.name}/{getattr(pair, key)}" for key in ("name", "picture_a", "picture_b")}
+            aside.append(replace(pair, **names))
         sources += [dataset.name] if chosen else []
         left.append(replace(dataset, pairs=others))
 
+    def split(picture: str) -> tuple[Dataset, str]:
+        name = max((name for name in parts if picture.startswith(f"{name}/")), key=len)
+        return parts[name], picture.removeprefix(f"{name}/")
+
     def load(picture: str) -> UInt8[Array, "H W *C"]:
-        name = max((name for name in loads if picture.startswith(f"{name}/")), key=len)
-        return loads[name](picture.removeprefix(f"{name}/"))
+        dataset, own_name = split(picture)
+        return dataset.load(own_name)
+
+    def name_in_files(picture: str) -> str:
+        dataset, own_name = split(picture)
+        return dataset.name_in_files(own_name)
 
     if not aside:
         return None, left
-    return Dataset(", ".join(sources), "tuning", aside, load, "groups"), left
+    return Dataset(", ".join(sources), "tuning", aside, load, "groups", name_in_files=name_in_files), left
 
 
 def _best(
