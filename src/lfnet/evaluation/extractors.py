@@ -109,7 +109,7 @@ class PythonExtractor:
         """
         try:
             found = self._extractor(image, max_keypoints=max_keypoints, mask=mask)
-        except Exception as error:  # Anybody's code: whatever it raises costs a picture, not the run.
+        except (Exception, SystemExit) as error:  # Anybody's code: whatever it raises costs a picture, not the run.
             raise ValueError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
         if not isinstance(found, Features):
             raise ValueError(f"{self.name}: expected Features, got {type(found).__name__}")
@@ -175,7 +175,8 @@ def make_methods(names: Sequence[str], device: str = "cpu") -> list[Method]:
     taken = [method.name for method in made]
     twice = sorted({name for name in taken if taken.count(name) > 1})
     if twice:
-        raise ValueError(f"methods must have different names, got twice: {', '.join(twice)}; say label=... for one")
+        got = ", ".join(twice)
+        raise ValueError(f"methods must have different names, got twice: {got}; give one another: NAME=METHOD")
     return made
 
 

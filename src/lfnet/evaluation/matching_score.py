@@ -198,7 +198,10 @@ def measure_pair(
 
     arrays = source.cache.fetch("measures", settings, compute)
     names = (name.decode() for name in arrays["names"])
-    return dict(zip(names, arrays["values"].tolist(), strict=True))
+    values = dict(zip(names, arrays["values"].tolist(), strict=True))
+    if not (features_a.orientations.any() and features_b.orientations.any()):
+        values["orientation_agreement"] = float("nan")  # A feature without orientation has zeros.
+    return values
 
 
 def pair_metrics(

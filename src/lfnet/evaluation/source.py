@@ -163,7 +163,7 @@ class FeatureSource:
         if key in self._failures:
             raise Unmeasured(self._failures[key])
         try:
-            return self._entries.get(key, lambda: self._make(method, dataset, picture, variant, budget))
+            return self._entries.get(key, lambda: _inside(self._make(method, dataset, picture, variant, budget)))
         except (ValueError, RuntimeError, cv2.error) as error:
             where = "" if isinstance(error, Unmeasured) else f"{method.name} on {dataset.name}/{picture}: "
             self._failures[key] = where + _one_line(error)
@@ -210,6 +210,22 @@ class FeatureSource:
         found = method.features(picture, (image.shape[1], image.shape[0]), method.most_keypoints)
         apart = found.select(strongest_apart(found, self.rules.min_distance))
         return _arrays_of(apart.top(budget), np.eye(3), np.nan)
+
+
+def _inside(arrays: Arrays) -> Arrays:
+    """The features, unless most of them lie outside of their picture: then x and y, or sizes, are mixed up.
+
+    Raises:
+        ValueError: they do.
+    """
+    places, size = arrays["keypoints"], arrays["image_size"]
+    outside = ((places < -1) | (places > size)).any(axis=1)
+    if outside.sum() > 0.5 * len(places):
+        raise ValueError(
+            f"{outside.sum()} of {len(places)} keypoints are not in the picture of {size[0]}x{size[1]} px: expected "
+            "x before y, in pixels of the whole picture"
+        )
+    return arrays
 
 
 def extract_from(extractor: Extractor, view: TransformedImage, budget: int, rules: FeatureRules) -> Features:
