@@ -74,7 +74,7 @@ def test_turning_both_pictures_changes_nothing_for_the_oracle(rendered: Dataset,
 def test_turns_and_zooms_change_nothing_for_the_oracle(rendered: Dataset) -> None:
     settings = SweepSettings(turns=(0, 30, 90), zooms=(0.5, 2.0), pairs=2, budget=400)
     oracle = Oracle(rendered, settings.variants())
-    source = FeatureSource([oracle], rules=FeatureRules(reach=0.0))
+    source = FeatureSource([oracle])
     section = measure_sweep(rendered, source, settings, quiet)
     assert section.variants() == ["turn000", "turn030", "turn090", "zoom0.5", "zoom2"]
     for variant in section.variants():
@@ -131,6 +131,22 @@ def test_an_entry_of_other_settings_is_not_taken(tmp_path: Path) -> None:
     (second,) = set(tmp_path.rglob("*.h5")) - {path}
     path.replace(second)  # As if two settings had one digest.
     assert len(Cache(tmp_path).fetch("kind", {"a": 2}, lambda: {"x": np.arange(5)})["x"]) == 5
+
+
+def test_what_says_not_what_decides_it_is_not_kept(rendered: Dataset, tmp_path: Path) -> None:
+    class Limited:
+        def __init__(self, name: str, most: int) -> None:
+            self.name = name
+            self._most = most
+
+        def __call__(self, image: np.ndarray, *, max_keypoints: int, mask: np.ndarray | None = None) -> Features:
+            return OpenCVExtractor("orb")(image, max_keypoints=min(max_keypoints, self._most), mask=mask)
+
+    source = FeatureSource([Limited("few", 20), Limited("more", 40)], Cache(tmp_path))
+    section = measure_matching(rendered, source, ONE_BUDGET, quiet)
+    assert section.only(method="few").mean("keypoints") == 20
+    assert section.only(method="more").mean("keypoints") == 40
+    assert not (tmp_path / "features").exists()
 
 
 class Broken:

@@ -17,6 +17,7 @@ from lfnet.evaluation.matching_score import MatchingSettings, SweepSettings, mea
 from lfnet.evaluation.pairs import Dataset
 from lfnet.evaluation.pose import PoseSettings, measure_pose, pose_task
 from lfnet.evaluation.rendered import rendered_dataset, warped_dataset
+from lfnet.evaluation.results import describe_environment
 from lfnet.evaluation.source import FeatureRules
 from lfnet.evaluation.stereo import stereo_dataset
 from lfnet.evaluation.structure import StructureSettings, measure_structure
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from lfnet.evaluation.source import FeatureSource
 
 ProtocolName = Literal["matching", "sweep", "pose", "homography", "structure", "cost"]
+
+
+MACHINE = ("processor", "opencv", "torch", "threads_torch", "threads_opencv")
+"""Of the environment, what decides a method's cost: costs of two machines are not compared."""
 
 
 @dataclass(frozen=True)
@@ -141,10 +146,14 @@ def measure(
             if section is not None:
                 yield section, dataset
     if "structure" in protocols:
-        for folder in material.photos:
-            yield measure_structure(folder.resolve().name, folder, source, settings.structure, progress), None
+        names = [folder.resolve().name for folder in material.photos]
+        for name, folder in zip(names, material.photos, strict=True):
+            title = name if names.count(name) == 1 else f"{folder.resolve().parent.name}/{name}"
+            yield measure_structure(title, folder, source, settings.structure, progress), None
     if "cost" in protocols:
-        yield measure_cost(source.methods, settings.cost, progress), None
+        section = measure_cost(source.methods, settings.cost, progress)
+        known = describe_environment()
+        yield replace(section, settings={**section.settings, **{name: known[name] for name in MACHINE}}), None
 
 
 def _shared_tuning(

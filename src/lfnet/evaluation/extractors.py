@@ -31,7 +31,7 @@ class Extractor(Protocol):
     """Finds and describes keypoints; the two lines that a new method needs.
 
     It may also have `wants_colour = True`, to be given RGB pictures (H, W, 3) in place of grey ones, and `settings`, a
-    dictionary of JSON's types that holds whatever decides its features: features are cached under it.
+    dictionary of JSON's types that holds whatever decides its features: they are cached under it, and not at all without.
     """
 
     @property
@@ -68,6 +68,11 @@ def settings_of(method: Method) -> dict[str, Any]:
     return dict(settings) if isinstance(settings, dict) else _source_of(method)
 
 
+def states_settings(method: Method) -> bool:
+    """Whether a method says what decides its features: if it doesn't, nothing of it is kept for another run."""
+    return bool(getattr(method, "states_settings", isinstance(getattr(method, "settings", None), dict)))
+
+
 def _source_of(thing: object) -> dict[str, Any]:
     kind = thing if inspect.isroutine(thing) else type(thing)
     about: dict[str, Any] = {"kind": "python", "class": f"{kind.__module__}.{kind.__qualname__}"}
@@ -91,6 +96,7 @@ class PythonExtractor:
         self.name = name or extractor.name
         self.wants_colour = wants_colour(extractor)
         self.settings = settings_of(extractor)
+        self.states_settings = states_settings(extractor)
         self.parameters: int | None = getattr(extractor, "parameters", None)
         """Numbers that training has set; None = not said."""
         self.model_bytes: int | None = getattr(extractor, "model_bytes", None)

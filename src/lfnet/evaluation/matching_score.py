@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,9 +17,9 @@ from lfnet.evaluation.cache import digest
 from lfnet.evaluation.fair import Failures, fair_rows
 from lfnet.evaluation.measured_frames import evenly
 from lfnet.evaluation.results import Row, Section
-from lfnet.evaluation.source import UNTOUCHED
-from lfnet.evaluation.truth import TransformedTruth, carried_orientations
-from lfnet.evaluation.views import Variant
+from lfnet.evaluation.source import FEATURES_VERSION, NEIGHBOURS_VERSION, UNTOUCHED
+from lfnet.evaluation.truth import CountedTruth, TransformedTruth, carried_orientations
+from lfnet.evaluation.views import Variant, beyond_reach, valid_pixels
 from lfnet.matching import Neighbours
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def measure_matching(
         dataset.name,
         rows,
         dataset.unit,
-        {"data": dataset.settings, "thresholds": dataset.thresholds, "rules": asdict(source.rules), **asdict(settings)},
+        _settings(dataset, source, asdict(settings)),
         skipped=[*dataset.skipped, *lines],
     )
 
@@ -149,7 +150,10 @@ def measure_sweep(dataset: Dataset, source: FeatureSource, settings: SweepSettin
                     features_b = source.features(method, dataset, pair.picture_b, variant, budget=budget)
                     assert pair.truth is not None
                     moved = source.transform(method, dataset, pair.picture_b, variant, budget=budget)
-                    truth = TransformedTruth(pair.truth, np.eye(3), moved)
+                    height, width = source.picture(dataset, pair.picture_b).shape[:2]
+                    valid = valid_pixels((width, height), variant)
+                    counts = partial(beyond_reach, valid=valid, reach=source.rules.reach)
+                    truth = CountedTruth(TransformedTruth(pair.truth, np.eye(3), moved), counts)
                     values = measure_pair(source, features_a, features_b, truth, dataset.thresholds)
                     return _row(method.name, pair, values, variant, budget)
 
@@ -161,9 +165,16 @@ def measure_sweep(dataset: Dataset, source: FeatureSource, settings: SweepSettin
         dataset.name,
         rows,
         dataset.unit,
-        {"data": dataset.settings, "thresholds": dataset.thresholds, "rules": asdict(source.rules), **asdict(settings)},
+        _settings(dataset, source, asdict(settings)),
         skipped=[*dataset.skipped, *lines],
     )
+
+
+def _settings(dataset: Dataset, source: FeatureSource, own: dict[str, Any]) -> dict[str, Any]:
+    """Everything that decides the rows, so that no two runs are compared that were measured differently."""
+    versions = {"features": FEATURES_VERSION, "neighbours": NEIGHBOURS_VERSION, "measures": MEASURES_VERSION}
+    rules = asdict(source.rules)
+    return {"data": dataset.settings, "thresholds": dataset.thresholds, "rules": rules, **own, "versions": versions}
 
 
 def measure_pair(

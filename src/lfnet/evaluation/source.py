@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from lfnet.evaluation.cache import Arrays, Cache, digest
-from lfnet.evaluation.extractors import settings_of, wants_colour
+from lfnet.evaluation.extractors import settings_of, states_settings, wants_colour
 from lfnet.evaluation.feature_files import FeatureFile
 from lfnet.evaluation.views import TransformedImage, Variant, beyond_reach, transform_image
 from lfnet.features import Features
@@ -193,7 +193,8 @@ class FeatureSource:
             found = extract_from(method, view, budget, self.rules)
             return _arrays_of(found, view.from_base, time.perf_counter() - start)
 
-        arrays = self.cache.fetch("features", settings, compute)
+        cache = self.cache if states_settings(method) else Cache(None)
+        arrays = cache.fetch("features", settings, compute)
         self.seconds.setdefault(method.name, []).append(float(arrays["seconds"]))
         return arrays
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jaxtyping import Bool, Float
     from numpy import ndarray as Array
 
@@ -281,6 +283,27 @@ class TransformedTruth:
         """Places in a of points of b, and whether a sees them."""
         places, visible = self.base.a_from_b(apply_matrix(np.linalg.inv(self.b_from_base), points))
         return apply_matrix(self.a_from_base, places), visible
+
+
+@dataclass(frozen=True)
+class CountedTruth:
+    """The truth of a pair where only some places of b count: elsewhere no method is let find keypoints."""
+
+    base: Truth
+    counts: Callable[[Float[Array, "N 2"]], Bool[Array, " N"]]
+    """Whether keypoints at places of b, in pixels, are kept."""
+
+    def b_from_a(self, points: Float[Array, "N 2"]) -> Places:
+        """Places in b of points of a, and whether b sees them where its keypoints count."""
+        places, visible = self.base.b_from_a(points)
+        seen = np.flatnonzero(visible)
+        counted = np.zeros(len(visible), bool)
+        counted[seen] = self.counts(places[seen])
+        return places, counted
+
+    def a_from_b(self, points: Float[Array, "N 2"]) -> Places:
+        """Places in a of points of b, and whether a sees them."""
+        return self.base.a_from_b(points)
 
 
 def carried_orientations(

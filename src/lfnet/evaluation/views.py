@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, UInt8
     from numpy import ndarray as Array
 
+    from lfnet.coordinates import Size
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -66,6 +68,11 @@ def transform_image(image: UInt8[Array, "H W *C"], variant: Variant) -> Transfor
     if valid is not None:
         valid = cv2.resize(valid.astype(np.float32), size, interpolation=interpolation) > 0.999
     return TransformedImage(zoomed, valid, resize_matrix((width, height), size) @ turned.from_base)
+
+
+def valid_pixels(size: Size, variant: Variant) -> Bool[Array, "H W"] | None:
+    """Those of a picture of a size after a transformation, as `transform_image` has them; None = all."""
+    return transform_image(np.zeros((size[1], size[0]), np.uint8), variant).valid
 
 
 def turn_image(image: UInt8[Array, "H W *C"], degrees: int) -> TransformedImage:
