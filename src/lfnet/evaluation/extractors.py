@@ -31,7 +31,8 @@ class Extractor(Protocol):
     """Finds and describes keypoints; the two lines that a new method needs.
 
     It may also have `wants_colour = True`, to be given RGB pictures (H, W, 3) in place of grey ones, and `settings`, a
-    dictionary of JSON's types that holds whatever decides its features: they are cached under it, and not at all without.
+    dictionary of JSON's types that holds whatever decides its features: they are cached under it, and without it not at
+    all.
     """
 
     @property
