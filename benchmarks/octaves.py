@@ -33,6 +33,9 @@ CHOICES: tuple[tuple[tuple[float, ...], float], ...] = (
 )
 """Octaves, and the power of the preference."""
 
+GAPS = (4, 8, 12)
+"""Frames between the pictures of a pair, as in the README's figures of the walk."""
+
 
 def extractor(weights: str, octaves: tuple[float, ...], preference: float) -> LFNetExtractor:
     """The model of the weights, extracting at other octaves."""
@@ -54,7 +57,7 @@ def main() -> None:
         torch.set_num_threads(arguments.threads)
     methods = [OpenCVExtractor("rootsift"), *(extractor(arguments.weights, *choice) for choice in CHOICES)]
     frames = None if arguments.frames is None else (arguments.frames[0], arguments.frames[1])
-    data = open_data(arguments.data, DataSettings(frames=frames))
+    data = open_data(arguments.data, DataSettings(frames=frames, gaps=GAPS))
     settings = SweepSettings(turns=(0, 90), zooms=(0.5, 2.0), pairs=arguments.max_pairs)
     section = measure_sweep(data, FeatureSource(methods), settings, lambda pair: None)
     variants = section.variants()

@@ -89,8 +89,8 @@ def test_oracle_is_perfect_and_shuffled_is_chance(turned: bool) -> None:
     places, visible = truth.b_from_a(points)
     assert visible.sum() > 100
     order = generator.permutation(count)
-    a = features(points, descriptors)
-    b = features(places[order], descriptors[order], np.full(count, angle))
+    a = features(points, descriptors, np.full(count, 0.2))
+    b = features(places[order], descriptors[order], np.full(count, 0.2 + angle))
     perfect = measure_pair(FeatureSource([]), a, b, truth, (1.0, 3.0, 5.0))
     for name in ("matching_score@1", "repeatability@1", "precision@1", "orientation_agreement"):
         assert perfect[name] == 1.0, name
