@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -201,8 +200,12 @@ def test_files_gone_are_made_again_though_a_kill_comes_between(
     lost = mended / "depth" / "photo2.jpg.h5"
     before = lost.read_bytes()
     lost.unlink()
+
+    def interrupted(maps: DepthMaps, progress: object) -> None:
+        raise KeyboardInterrupt  # As SIGINT does, where the caller doesn't ignore it, as shells do for jobs behind.
+
     with monkeypatch.context() as patched:
-        patched.setattr(DepthMaps, "sweep", lambda maps, progress: signal.raise_signal(signal.SIGINT))
+        patched.setattr(DepthMaps, "sweep", interrupted)
         assert prepare("photos", photos, mended, *OPTIONS).code != 0
     assert not (mended / "manifest.json").exists()
     told = prepare("photos", photos, mended, *OPTIONS)
