@@ -138,7 +138,7 @@ class FeatureSource:
         try:
             return self._pictures.get((dataset.load, picture), lambda: dataset.load(picture))
         except (ValueError, OSError) as error:
-            raise Unmeasured(_one_line(error)) from error
+            raise Unmeasured(one_line(error)) from error
 
     def neighbours(self, features_a: Features, features_b: Features) -> Neighbours:
         """The nearest descriptors of two pictures, both ways.
@@ -156,7 +156,7 @@ class FeatureSource:
         try:
             return Neighbours(**self.cache.fetch("neighbours", settings, compute))
         except ValueError as error:
-            raise Unmeasured(_one_line(error)) from error
+            raise Unmeasured(one_line(error)) from error
 
     def _entry(self, method: Method, dataset: Dataset, picture: str, variant: Variant, budget: int) -> Arrays:
         key = (method.name, dataset.load, picture, variant, budget)
@@ -166,7 +166,7 @@ class FeatureSource:
             return self._entries.get(key, lambda: _inside(self._make(method, dataset, picture, variant, budget)))
         except (ValueError, RuntimeError, cv2.error) as error:
             where = "" if isinstance(error, Unmeasured) else f"{method.name} on {dataset.name}/{picture}: "
-            self._failures[key] = where + _one_line(error)
+            self._failures[key] = where + one_line(error)
             raise Unmeasured(self._failures[key]) from error
 
     def _make(self, method: Method, dataset: Dataset, picture: str, variant: Variant, budget: int) -> Arrays:
@@ -287,5 +287,6 @@ def _features_of(arrays: Arrays) -> Features:
     return Features(**{name: arrays[name] for name in ARRAYS}, image_size=(width, height))
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """What an error says, without its line breaks; its type where it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__

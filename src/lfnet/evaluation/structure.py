@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lfnet.evaluation.cache import digest
 from lfnet.evaluation.pairs import Dataset
 from lfnet.evaluation.results import Row, Section
-from lfnet.evaluation.source import Unmeasured
+from lfnet.evaluation.source import Unmeasured, one_line
 from lfnet.images import ImageError, image_size, list_images, natural_key, read_image, shrink
 from lfnet.integrations.colmap import CameraSettings, ColmapDatabase, ColmapModel
 from lfnet.integrations.pycolmap_process import PycolmapError, has_pycolmap, run_pycolmap
@@ -165,7 +165,7 @@ def measure_structure(
         with tempfile.TemporaryDirectory() as work:
             version = run_pycolmap("versions", Path(work) / "log")["version"]
     except (ImageError, PycolmapError, OSError) as error:
-        return Section("structure", name, [], "sets of photos", about, {}, [_one_line(error)])
+        return Section("structure", name, [], "sets of photos", about, {}, [one_line(error)])
     run = _Run(photos, photos.dataset(name, settings.long_side), source, settings, version, progress)
     rows, chosen, skipped = [], {}, list(photos.skipped)
     for method in source.methods:
@@ -212,7 +212,7 @@ class _Run:
             except (PycolmapError, OSError) as error:
                 # A mapping that breaks down is a result of the features too; it is not kept, so it is tried again.
                 tried.append((ratio, self._metrics(_NOTHING)))
-                lines.append(f"{method.name} on {self.dataset.name}, ratio {ratio:g}: {_one_line(error)}")
+                lines.append(f"{method.name} on {self.dataset.name}, ratio {ratio:g}: {one_line(error)}")
         return max(tried, key=lambda each: (each[1]["registered"], each[1]["observations"])), lines
 
     def _structure(self, method: Method, features: dict[str, Features], ratio: float) -> Arrays:
@@ -286,7 +286,3 @@ _NOTHING: dict[str, NDArray[np.float64]] = {
     **{name: np.asarray(0.0) for name in COUNTS},
     **{name: np.asarray(math.nan) for name in (*MEANS, "seconds")},
 }
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
