@@ -68,9 +68,15 @@ class PhotometricConfig:
     """Share of views that pass a coarse block transform, as JPEG has it."""
     shadow: float = 0.3
     """Share of views with a soft-edged shadow."""
+    tone: float = 0.0
+    """Deviation of the logarithm of the slopes of a random rising tone curve: day and night, another sensor."""
+    relight: float = 0.0
+    """Deviation of the logarithm of a smooth random change of brightness over the view."""
+    inverted: float = 0.0
+    """Share of views turned into their negative: what is bright in one spectrum can be dark in another."""
 
     def __post_init__(self) -> None:
-        for name in ("gain", "bias", "gamma", "blur", "noise", "jpeg", "shadow"):
+        for name in ("gain", "bias", "gamma", "blur", "noise", "jpeg", "shadow", "tone", "relight", "inverted"):
             if getattr(self, name) < 0:
                 raise ValueError(f"data.photometric.{name}: expected at least 0, got {getattr(self, name)}")
 
@@ -130,7 +136,13 @@ def _vary(view: View, config: PhotometricConfig, generators: Sequence[torch.Gene
 def _vary_picture(image: Tensor, config: PhotometricConfig, generator: torch.Generator) -> Tensor:
     if uniform(generator, 0, 1) < config.shadow:
         image = image * _shadow(image, generator)
+    if config.relight > 0:
+        image = image * _relighting(image, config.relight, generator)
     image = image.clamp(0, 1) ** math.exp(uniform(generator, -config.gamma, config.gamma))
+    if config.tone > 0:
+        image = tone_curve(image, config.tone * torch.randn(TONE_STEPS, generator=generator))
+    if config.inverted > 0 and uniform(generator, 0, 1) < config.inverted:
+        image = 1 - image
     gain = 1 + uniform(generator, -config.gain, config.gain)
     image = (image - 0.5) * gain + 0.5 + uniform(generator, -config.bias, config.bias)
     sigma = uniform(generator, -config.blur, config.blur)
@@ -141,6 +153,25 @@ def _vary_picture(image: Tensor, config: PhotometricConfig, generator: torch.Gen
     if uniform(generator, 0, 1) < config.jpeg:
         image = coarsen_blocks(image.clamp(0, 1), uniform(generator, 0.01, 0.06))
     return image
+
+
+TONE_STEPS = 6
+"""Straight pieces of a tone curve."""
+
+
+def tone_curve(image: Float[Tensor, "1 1 H W"], log_slopes: Float[Tensor, "N"]) -> Float[Tensor, "1 1 H W"]:
+    """Grey values in [0, 1] bent by a rising curve of N straight pieces that keeps 0 and 1."""
+    slopes = log_slopes.to(image).exp()
+    heights = torch.cat((slopes.new_zeros(1), slopes.cumsum(0))) / slopes.sum()
+    place = image.clamp(0, 1) * len(slopes)
+    piece = place.long().clamp_max(len(slopes) - 1)
+    return heights[piece] + (place - piece) * (heights[piece + 1] - heights[piece])
+
+
+def _relighting(image: Tensor, deviation: float, generator: torch.Generator) -> Tensor:
+    """A smooth field of factors, a few bumps over the picture."""
+    logs = (deviation * torch.randn(1, 1, 4, 4, generator=generator)).to(image)
+    return F.interpolate(logs, image.shape[-2:], mode="bicubic", align_corners=True).exp()
 
 
 def _shadow(image: Tensor, generator: torch.Generator) -> Tensor:

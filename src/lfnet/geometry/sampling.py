@@ -41,8 +41,7 @@ def sample_inverse_depth(
     """
     known = depth > 0
     inverse = torch.where(known, 1.0 / depth.clamp_min(1e-6), torch.zeros_like(depth))
-    smooth = sample(inverse, points)[..., 0]
+    smooth, share_known = sample(torch.cat((inverse, known.to(inverse)), 1), points).unbind(-1)
     nearest = sample(inverse, points, mode="nearest")[..., 0]
-    share_known = sample(known.float(), points)[..., 0]
     agree = (smooth - nearest).abs() <= max_step * nearest
     return torch.where((share_known > 0.999) & agree, smooth, nearest)

@@ -97,14 +97,15 @@ class Warp:
         return sample_inverse_depth(self.depth_a, points)
 
     def _slope(self, points: Float[Tensor, "B N 2"], inverse_depth: Float[Tensor, "B N"]) -> Float[Tensor, "B N 2"]:
-        slopes = []
-        for step in ((SLOPE_REACH, 0.0), (0.0, SLOPE_REACH)):
-            offset = points.new_tensor(step)
-            before, after = self._inverse_depth(points - offset), self._inverse_depth(points + offset)
-            bend = (before + after - 2 * inverse_depth).abs()
-            flat = (before > 0) & (after > 0) & (bend <= SLOPE_BEND * inverse_depth)
-            slopes.append(torch.where(flat, (after - before) / (2 * SLOPE_REACH), torch.zeros_like(after)))
-        return torch.stack(slopes, -1)
+        reach = points.new_tensor(SLOPE_REACH)
+        steps = torch.stack((-reach, reach))[:, None, None] * torch.eye(2, dtype=points.dtype, device=points.device)
+        around = (points[:, None, None] + steps[:, :, None]).flatten(1, 3)
+        before, after = self._inverse_depth(around).unflatten(1, (2, 2, points.shape[1])).unbind(1)
+        here = inverse_depth[:, None]
+        bend = (before + after - 2 * here).abs()
+        flat = (before > 0) & (after > 0) & (bend <= SLOPE_BEND * here)
+        slopes = torch.where(flat, (after - before) / (2 * SLOPE_REACH), torch.zeros_like(after))
+        return slopes.transpose(1, 2)
 
 
 def warp_by_homography(

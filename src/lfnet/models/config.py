@@ -50,8 +50,11 @@ class DetectorConfig:
     blocks: int = 3
     """Residual blocks of two convolutions each (paper: 3)."""
     stride: int = 1
-    """Stride of the first convolution (paper: 1). With 2, features live at half resolution, and each convolution to
-    scores gives the four of a feature pixel."""
+    """Pixels of the picture per feature pixel (paper: 1). With 2 or 4, features live at half or quarter resolution, and
+    each convolution to scores gives the 4 or 16 of a feature pixel. With 4 there are two strided convolutions, and what
+    the first one sees is added to the scores, so that places stay sharp."""
+    stem_channels: int = 8
+    """Channels between the two strided convolutions of stride 4."""
     derivatives: bool = False
     """Feed first and second derivatives and their products beside the grey picture (paper: no)."""
     leaky_slope: float = 0.2
@@ -59,9 +62,9 @@ class DetectorConfig:
 
     def __post_init__(self) -> None:
         require_odd(self, "detector", ("kernel_size",))
-        require_at_least(self, "detector", {"channels": 1, "blocks": 0, "leaky_slope": 0})
-        if self.stride not in (1, 2):
-            raise ConfigError(f"detector.stride: expected 1 or 2, got {self.stride}")
+        require_at_least(self, "detector", {"channels": 1, "stem_channels": 1, "blocks": 0, "leaky_slope": 0})
+        if self.stride not in (1, 2, 4):
+            raise ConfigError(f"detector.stride: expected 1, 2 or 4, got {self.stride}")
 
 
 @dataclass(frozen=True)
@@ -75,16 +78,23 @@ class ScaleSpaceConfig:
     kernel_size: int = 5
     """Side of each scale's own convolution (paper: 5)."""
     window: int = 15
-    """Side in pixels of the window of the softmax in scale space, odd (paper: 15)."""
+    """Side in pixels of the window of the softmax in scale space (paper: 15); an odd number of `window_step`s."""
+    window_step: int = 1
+    """Side in pixels of the blocks that are summed before the window is (paper: 1). Above 1 the window's sum is known
+    at a block's centre and interpolated between, which costs a fraction."""
     window_strength: float = 3.0
     """Strength of the softmax over window and scales."""
     scale_strength: float = 100.0
     """Strength of the softmax over scales that merges the maps into one."""
 
     def __post_init__(self) -> None:
-        require_odd(self, "scale_space", ("kernel_size", "window"))
-        least = {"scales": 1, "reach": 1, "window_strength": 0, "scale_strength": 0}
+        require_odd(self, "scale_space", ("kernel_size",))
+        least = {"scales": 1, "reach": 1, "window_step": 1, "window_strength": 0, "scale_strength": 0}
         require_at_least(self, "scale_space", least)
+        if self.window % self.window_step or self.window // self.window_step % 2 == 0:
+            raise ConfigError(
+                f"scale_space.window: expected an odd number of steps of {self.window_step}, got {self.window}"
+            )
 
     def values(self) -> list[float]:
         """The scales, from fine to coarse."""
@@ -97,9 +107,13 @@ class ScaleSpaceConfig:
 class OrientationConfig:
     """The orientation of every pixel (paper section 3.1)."""
 
-    mode: Literal["head", "gradient"] = "head"
+    mode: Literal["head", "gradient", "patch"] = "head"
     """"head" regresses (cos, sin) by a convolution, as the paper does; "gradient" sums image gradients, weighted by a
-    learned map, over a Gaussian window, and so turns with the picture by construction."""
+    learned map, over a Gaussian window, and so turns with the picture by construction. "patch" scores the angles of a
+    log-polar patch, where a turn is a shift, by a small network that is blind to shifts: it turns with the picture by
+    construction too, sees as far as the descriptor, and is asked at keypoints alone."""
+    channels: tuple[int, int] = (8, 16)
+    """Channels of the two convolutions of "patch"."""
     window_sigma: float = 5.0
     """Deviation in pixels of the Gaussian window of "gradient"."""
     compression: float = 1.0
@@ -107,6 +121,8 @@ class OrientationConfig:
 
     def __post_init__(self) -> None:
         require_at_least(self, "orientation", {"window_sigma": 0.1, "compression": 0})
+        if min(self.channels) < 1:
+            raise ConfigError(f"orientation.channels: expected at least 1 each, got {self.channels}")
 
 
 @dataclass(frozen=True)
@@ -117,8 +133,12 @@ class KeypointConfig:
     """Side in pixels of the window in which a keypoint must be the strict maximum."""
     border: int = 8
     """Pixels along each edge without keypoints."""
+    refinement: Literal["soft-argmax", "peak-fit"] = "soft-argmax"
+    """How a place is refined below the pixel. "soft-argmax" is the paper's: L_pair's gradient passes through it.
+    "peak-fit" is the peak of a quadratic through the logarithm of the nine scores around, exact for a Gaussian of any
+    height; a constant in training."""
     subpixel: int = 5
-    """Side in pixels of the soft-argmax that refines a place; 1 leaves keypoints on the pixel grid."""
+    """Side in pixels of the soft-argmax; 1 leaves keypoints on the pixel grid."""
     subpixel_strength: float = 10.0
     """Strength of that softmax. Scores lie in [0, 1], so it bounds the gradient that passes through; dividing by the
     height of the peak instead would multiply L_pair's gradient by it while peaks are still low."""
@@ -134,13 +154,30 @@ class KeypointConfig:
 class PatchConfig:
     """The spatial transformer (paper section 3.1)."""
 
+    sampling: Literal["square", "log-polar"] = "square"
+    """"square" is the paper's. "log-polar" samples rings of growing radius: turning the picture shifts the patch along
+    one axis, zooming it along the other (Ebel et al., "Beyond Cartesian representations for local descriptors", 2019)."""
     size: int = 32
-    """Side of a patch in samples."""
+    """Side of a square patch in samples; angles of a log-polar one."""
     extent: float = 32.0
-    """Side of a patch in pixels of the picture at scale 1 (paper: 32)."""
+    """Side, or diameter of the outermost ring, in pixels of the picture at scale 1 (paper: 32)."""
+    rings: int = 16
+    """Rings of a log-polar patch."""
+    inner: float = 1.5
+    """Radius of the innermost ring in pixels at scale 1."""
 
     def __post_init__(self) -> None:
-        require_at_least(self, "patches", {"size": 1, "extent": 1})
+        require_at_least(self, "patches", {"size": 1, "extent": 1, "rings": 2, "inner": 0.1})
+        if self.sampling == "log-polar" and (self.size % 8 or self.extent <= 2 * self.inner):
+            raise ConfigError(
+                "patches: a log-polar patch needs a multiple of 8 angles and an extent of more than twice the innermost "
+                f"radius, got size {self.size}, extent {self.extent} and inner {self.inner}"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of samples: of a log-polar patch its rings and its angles."""
+        return (self.rings, self.size) if self.sampling == "log-polar" else (self.size, self.size)
 
 
 @dataclass(frozen=True)
@@ -184,6 +221,10 @@ class LFNetConfig:
     def __post_init__(self) -> None:
         check_octaves(self.octaves)
         require_at_least(self, "model", {"octave_preference": 0})
+        if self.orientation.mode == "patch" and self.patches.sampling != "log-polar":
+            raise ConfigError(
+                'orientation.mode "patch" reads angles off log-polar patches; set patches.sampling to "log-polar" too'
+            )
         if not 0 < self.norm_momentum <= 1:
             raise ConfigError(f"model.norm_momentum: expected a share in (0, 1], got {self.norm_momentum}")
 
@@ -214,9 +255,13 @@ class ExtractionSettings:
     """Set every scale to 1 (times the octave), for pictures taken from like distances."""
     border: int | None = None
     """Pixels along each edge, and around masked pixels, without keypoints; None takes the model's own."""
+    min_distance: float = 0.0
+    """Leave out keypoints nearer than this to one of higher score, in pixels of the picture: spreads them."""
+    once: bool = True
+    """Count a place that several octaves find once, at the octave of its highest score; False keeps it at each."""
 
     def __post_init__(self) -> None:
-        least = {"max_keypoints": 1} if self.border is None else {"max_keypoints": 1, "border": 0}
+        least = {"max_keypoints": 1, "min_distance": 0} | ({} if self.border is None else {"border": 0})
         require_at_least(self, "extraction", least)
         if not 0 <= self.min_score <= 1:
             raise ConfigError(f"extraction.min_score: expected a height in [0, 1], got {self.min_score}")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lfnet.geometry.filters import DERIVATIVE_CHANNELS, derivative_stack
 from lfnet.models.config import DetectorConfig, LFNetConfig
-from lfnet.models.orientation import GradientOrientation, OrientationHead
+from lfnet.models.orientation import GradientOrientation, OrientationHead, PatchOrientation
 from lfnet.models.scale_space import ScaleSpace
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ class DetectorMaps(NamedTuple):
     """In [0, 1]; 0 outside the valid pixels."""
     scales: Float[Tensor, "B 1 H W"]
     """Between 1/R and R."""
-    orientations: Float[Tensor, "B 2 H W"]
-    """(cos, sin), unit length."""
+    orientations: Float[Tensor, "B 2 H W"] | None
+    """(cos, sin), unit length; None where orientations are read off patches."""
 
 
 class ResidualBlock(nn.Module):
@@ -60,12 +60,25 @@ class Detector(nn.Module):
         inputs = 1 + (DERIVATIVE_CHANNELS if self.config.derivatives else 0)
         # With stride 2 an even kernel lies symmetrically about the 2 x 2 pixels of its feature.
         stride = self.config.stride
-        self.stem = nn.Conv2d(inputs, channels, size + stride - 1, stride=stride, padding=size // 2)
+        self.stem: nn.Module
+        self.fine = None
+        if stride == 4:
+            between = self.config.stem_channels
+            self.stem = nn.Conv2d(inputs, between, size + 1, stride=2, padding=size // 2)
+            self.narrow = nn.Conv2d(between, channels, size + 1, stride=2, padding=size // 2)
+            self.fine = nn.Conv2d(between, 4, size, padding=size // 2)
+        else:
+            self.stem = nn.Conv2d(inputs, channels, size + stride - 1, stride=stride, padding=size // 2)
         self.blocks = nn.Sequential(*(ResidualBlock(self.config) for _ in range(self.config.blocks)))
         self.norm = nn.BatchNorm2d(channels)
         self.scale_space = ScaleSpace(channels, stride, config.scale_space)
-        orientation = GradientOrientation if config.orientation.mode == "gradient" else OrientationHead
-        self.orientation = orientation(channels, config.orientation)
+        self.orientation: OrientationHead | GradientOrientation | PatchOrientation
+        if config.orientation.mode == "patch":
+            self.orientation = PatchOrientation(config.orientation, config.patches)
+        elif config.orientation.mode == "gradient":
+            self.orientation = GradientOrientation(channels, config.orientation)
+        else:
+            self.orientation = OrientationHead(channels, config.orientation)
 
     def forward(self, images: Float[Tensor, "B 1 H W"], valid: Bool[Tensor, "B 1 H W"]) -> DetectorMaps:
         """Detect.
@@ -74,13 +87,16 @@ class Detector(nn.Module):
             images: grey, normalised to zero mean and unit deviation over the valid pixels, 0 elsewhere.
             valid: pixels that show the picture.
         """
-        features = self.features(images)
-        size = (images.shape[-2], images.shape[-1])
-        scores, scales = self.scale_space(features, valid, size)
+        features, fine = self.features(images)
+        scores, scales = self.scale_space(features, fine, valid)
+        if isinstance(self.orientation, PatchOrientation):
+            return DetectorMaps(scores, scales, None)
         return DetectorMaps(scores, scales, self.orientation(features, images, valid))
 
-    def features(self, images: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B C h w"]:
-        """Feature map at the resolution of the picture, or half of it, rounded up, with stride 2."""
+    def features(
+        self, images: Float[Tensor, "B 1 H W"]
+    ) -> tuple[Float[Tensor, "B C h w"], Float[Tensor, "B 1 fH fW"] | None]:
+        """Feature map at the resolution of the picture over `stride`, rounded up, and fine scores with stride 4."""
         inputs = images
         if self.config.derivatives:
             # Products of small derivatives need float32, in training under autocast as in use.
@@ -90,6 +106,11 @@ class Detector(nn.Module):
         stride = self.config.stride
         if height % stride or width % stride:
             inputs = F.pad(inputs, (0, -width % stride, 0, -height % stride), mode="replicate")
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
-        features = self.blocks(self.stem(inputs))
-        return F.leaky_relu(self.norm(features), self.config.leaky_slope)
+        features = self.stem(inputs.contiguous(memory_format=torch.channels_last))
+        fine = None
+        if self.fine is not None:
+            features = F.leaky_relu(features, self.config.leaky_slope)
+            fine = F.pixel_shuffle(self.fine(features), 2)
+            features = self.narrow(features)
+        features = self.blocks(features)
+        return F.leaky_relu(self.norm(features), self.config.leaky_slope), fine

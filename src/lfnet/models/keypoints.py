@@ -34,24 +34,6 @@ class Keypoints(NamedTuple):
     """False for the places left empty."""
 
 
-def strict_maxima(scores: Float[Tensor, "B 1 H W"], size: int) -> Bool[Tensor, "B 1 H W"]:
-    """True where a score is greater than every other one within the `size` x `size` window around it."""
-    radius = size // 2
-    if radius == 0:
-        return torch.ones_like(scores, dtype=torch.bool)
-    low = float("-inf")
-    rows = F.max_pool2d(scores, (1, size), 1, (0, radius))
-    padded = F.pad(rows, (0, 0, radius, radius), value=low)
-    halves = F.max_pool2d(padded, (radius, 1), 1)
-    height, width = scores.shape[-2:]
-    others = torch.maximum(halves[:, :, :height], halves[:, :, radius + 1 : radius + 1 + height])
-    padded = F.pad(scores, (radius, radius, 0, 0), value=low)
-    halves = F.max_pool2d(padded, (1, radius), 1)
-    others = torch.maximum(others, halves[..., :width])
-    others = torch.maximum(others, halves[..., radius + 1 : radius + 1 + width])
-    return scores > others
-
-
 def usable_pixels(valid: Bool[Tensor, "B 1 H W"], border: int, reach: int) -> Bool[Tensor, "B 1 H W"]:
     """Pixels where keypoints may lie: `border` px from the edges, `reach` px (as a square) from invalid pixels."""
     usable = ~grow(~valid, reach)
@@ -66,41 +48,108 @@ def select_peaks(
 ) -> tuple[Tensor, Tensor, Bool[Tensor, "B K"]]:
     """The `count` best strict maxima of each picture.
 
+    A maximum of its window is the largest of its block of (nms_size + 1) / 2 pixels, since windows of one block see all
+    of it: so one pixel of each block is compared with its window, and no window slides.
+
     Returns:
         Their pixel places (B, K, 2) as whole numbers (x, y), their scores (B, K), and which exist. K is `count`, or the
-        number of pixels if that is smaller.
+        number of blocks if that is smaller.
     """
-    peaks = strict_maxima(scores, nms_size) & usable & (scores > 0)
-    flat = torch.where(peaks, scores, torch.full_like(scores, -1.0)).flatten(1)
-    values, index = flat.topk(min(count, flat.shape[1]), dim=1)
-    width = scores.shape[-1]
-    places = torch.stack((index % width, torch.div(index, width, rounding_mode="floor")), -1)
-    return places, values, values > 0
+    radius = nms_size // 2
+    height, width = scores.shape[-2:]
+    values, index = F.max_pool2d(scores, radius + 1, radius + 1, ceil_mode=True, return_indices=True)
+    values, index = values.flatten(1), index.flatten(1)
+    x, y = index % width, torch.div(index, width, rounding_mode="floor")
+    padded = F.pad(scores, (radius,) * 4, value=float("-inf")).flatten(1)
+    stride = width + 2 * radius
+    centre = (y + radius) * stride + x + radius
+    others = torch.full_like(values, float("-inf"))
+    for shift in _window_shifts(radius, stride):
+        others = torch.maximum(others, padded.gather(1, centre + shift))
+    peaks = (values > others) & (values > 0) & usable.flatten(1).gather(1, index)
+    best, order = torch.where(peaks, values, torch.full_like(values, -1.0)).topk(min(count, values.shape[1]), dim=1)
+    return torch.stack((x, y), -1).gather(1, order[..., None].expand(-1, -1, 2)), best, best > 0
+
+
+def _window_shifts(radius: int, stride: int) -> list[int]:
+    """Of all pixels of a window but its middle, in a picture whose rows are `stride` apart."""
+    span = range(-radius, radius + 1)
+    return [dy * stride + dx for dy in span for dx in span if (dx, dy) != (0, 0)]
+
+
+def _around(maps: Float[Tensor, "B 1 H W"], places: Tensor, radius: int) -> tuple[Tensor, Tensor]:
+    """Values (B, K, N) in the windows around whole-pixel places, the edge repeated, and their offsets (N, 2)."""
+    height, width = maps.shape[-2:]
+    span = torch.arange(-radius, radius + 1, device=maps.device)
+    offsets = torch.stack(torch.meshgrid(span, span, indexing="xy"), -1).reshape(-1, 2)
+    around = places[:, :, None] + offsets
+    x, y = around[..., 0].clamp(0, width - 1), around[..., 1].clamp(0, height - 1)
+    index = (y * width + x).flatten(1)
+    return maps.flatten(1).gather(1, index).view(*places.shape[:2], -1), offsets.to(maps.dtype)
 
 
 def refine(
     scores: Float[Tensor, "B 1 H W"], places: Tensor, config: KeypointConfig
 ) -> Float[Tensor, "B K 2"]:
-    """Soft-argmax of the scores around whole-pixel places; differentiable in the scores."""
-    radius = config.subpixel // 2
+    """Places below the pixel, from whole-pixel maxima, as `config.refinement` says."""
     points = places.to(scores.dtype)
+    if config.refinement == "peak-fit":
+        return points + fit_peaks(scores.detach(), places)
+    radius = config.subpixel // 2
     if radius == 0:
         return points
-    height, width = scores.shape[-2:]
-    span = torch.arange(-radius, radius + 1, device=scores.device)
-    offsets = torch.stack(torch.meshgrid(span, span, indexing="xy"), -1).reshape(-1, 2)
-    around = places[:, :, None] + offsets
-    x, y = around[..., 0].clamp(0, width - 1), around[..., 1].clamp(0, height - 1)
-    batch = torch.arange(scores.shape[0], device=scores.device)[:, None, None]
-    window = scores[batch, 0, y, x]
+    window, offsets = _around(scores, places, radius)
     weights = torch.softmax(config.subpixel_strength * window, -1)
-    return points + (weights[..., None] * offsets.to(scores.dtype)).sum(-2)
+    return points + (weights[..., None] * offsets).sum(-2)
+
+
+FARTHEST_PEAK = 0.75
+"""Pixels along each axis that a fitted peak may lie from the largest pixel; a true one lies within half a pixel."""
+
+
+def fit_peaks(scores: Float[Tensor, "B 1 H W"], places: Tensor) -> Float[Tensor, "B K 2"]:
+    """Offsets (x, y) from whole-pixel maxima to the peak of a quadratic fitted to the logarithm of the 3 x 3 scores.
+
+    The fit is by least squares. The logarithm makes a Gaussian a quadratic, so the peak of one is found exactly however
+    low it is. Where the fit has no peak the offset is 0.
+    """
+    window, _ = _around(scores, places, 1)
+    rows = window.clamp_min(1e-12).log().unflatten(-1, (3, 3))
+    columns = rows.sum(-2)
+    lines = rows.sum(-1)
+    slope_x = (columns[..., 2] - columns[..., 0]) / 6
+    slope_y = (lines[..., 2] - lines[..., 0]) / 6
+    bend_x = (columns[..., 0] - 2 * columns[..., 1] + columns[..., 2]) / 3
+    bend_y = (lines[..., 0] - 2 * lines[..., 1] + lines[..., 2]) / 3
+    twist = (rows[..., 0, 0] + rows[..., 2, 2] - rows[..., 0, 2] - rows[..., 2, 0]) / 4
+    determinant = bend_x * bend_y - twist.square()
+    peaked = (bend_x < 0) & (bend_y < 0) & (determinant > 1e-12)
+    safe = torch.where(peaked, determinant, torch.ones_like(determinant))
+    offset = torch.stack((twist * slope_y - bend_y * slope_x, twist * slope_x - bend_x * slope_y), -1) / safe[..., None]
+    offset = torch.where(peaked[..., None], offset, torch.zeros_like(offset))
+    return offset.clamp(-FARTHEST_PEAK, FARTHEST_PEAK)
+
+
+def climb(scores: Float[Tensor, "B 1 H W"], places: Tensor) -> Tensor:
+    """Whole-pixel places (B, K, 2) moved to the largest score of the 3 x 3 pixels around them."""
+    window, offsets = _around(scores, places, 1)
+    step = offsets[window.argmax(-1)].long()
+    height, width = scores.shape[-2:]
+    x, y = (places + step).unbind(-1)
+    return torch.stack((x.clamp(0, width - 1), y.clamp(0, height - 1)), -1)
+
+
+def upright(points: Float[Tensor, "B K 2"]) -> Float[Tensor, "B K 2"]:
+    """The orientation (1, 0) for each point."""
+    return torch.cat((torch.ones_like(points[..., :1]), torch.zeros_like(points[..., :1])), -1)
 
 
 def detect_keypoints(
     maps: DetectorMaps, usable: Bool[Tensor, "B 1 H W"], count: int, config: KeypointConfig
 ) -> Keypoints:
     """The best `count` keypoints of every picture, with the scale and orientation that the maps have there.
+
+    Where the maps have no orientations, keypoints are upright until `LFNet.orient` reads them off patches.
 
     Scales and orientations are read at the whole pixel of the maximum and are differentiable in the maps; places are
     differentiable where `config.subpixel_gradient` says so.
@@ -110,5 +159,5 @@ def detect_keypoints(
     points = refine(source, places, config)
     whole = places.to(maps.scores.dtype)
     scales = sample(maps.scales, whole, mode="nearest")[..., 0]
-    orientations = sample(maps.orientations, whole, mode="nearest")
+    orientations = upright(points) if maps.orientations is None else sample(maps.orientations, whole, mode="nearest")
     return Keypoints(points, scores, scales, orientations, present)

@@ -16,14 +16,13 @@ from lfnet.models.config import ExtractionSettings, LFNetConfig
 from lfnet.models.descriptor import Descriptor
 from lfnet.models.detector import Detector, DetectorMaps
 from lfnet.models.inputs import is_blank, normalize_pictures, picture_tensor, resize_to_octave
-from lfnet.models.keypoints import Keypoints, detect_keypoints, usable_pixels
-from lfnet.models.patches import sample_patches, smooth_for_patches
+from lfnet.models.keypoints import Keypoints, detect_keypoints, upright, usable_pixels
+from lfnet.models.orientation import PatchOrientation, best_angles
+from lfnet.models.patches import Levels, patch_levels, sample_patches
+from lfnet.models.pyramid import MIN_SIDE, Octave, choose
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
-
-MIN_SIDE = 16
-"""Octaves with a shorter side than this have no room for a keypoint inside the border and are left out."""
 
 
 class LFNet(nn.Module):
@@ -56,25 +55,50 @@ class LFNet(nn.Module):
 
     def describe_at(
         self,
-        images: Float[Tensor, "B 1 H W"],
+        levels: Levels,
         points: Float[Tensor, "B K 2"],
         scales: Float[Tensor, "B K"],
         orientations: Float[Tensor, "B K 2"],
     ) -> Float[Tensor, "B K D"]:
-        """Descriptors of normalised pictures at given places; differentiable in all of them."""
-        patches = self.patches_at(images, points, scales, orientations)
+        """Descriptors at given places; differentiable in all of them.
+
+        Args:
+            levels: of normalised pictures, by `levels`.
+            points: (x, y) in pixels.
+            scales: see `PatchConfig.extent`.
+            orientations: (cos, sin).
+        """
+        patches = self.patches_at(levels, points, scales, orientations)
         return self.descriptor(patches.flatten(0, 1)).unflatten(0, patches.shape[:2])
+
+    def levels(self, images: Float[Tensor, "B 1 H W"]) -> list[Tensor]:
+        """What patches of normalised pictures are read from: made once, read for every keypoint."""
+        return patch_levels(images, self.config.patches)
 
     def patches_at(
         self,
-        images: Float[Tensor, "B 1 H W"],
+        levels: Levels,
         points: Float[Tensor, "B K 2"],
         scales: Float[Tensor, "B K"],
         orientations: Float[Tensor, "B K 2"],
-    ) -> Float[Tensor, "B K S S"]:
+    ) -> Float[Tensor, "B K R S"]:
         """The patches that the descriptor sees."""
-        smooth = smooth_for_patches(images, self.config.patches)
-        return sample_patches(smooth, points, scales, orientations, self.config.patches)
+        return sample_patches(levels, points, scales, orientations, self.config.patches)
+
+    def orient(self, levels: Levels, keypoints: Keypoints) -> Keypoints:
+        """Keypoints with the orientations that their patches show; as they are where the maps gave orientations."""
+        if not isinstance(self.detector.orientation, PatchOrientation):
+            return keypoints
+        logits = self.orientation_logits(levels, keypoints.points, keypoints.scales)
+        return keypoints._replace(orientations=best_angles(logits))
+
+    def orientation_logits(
+        self, levels: Levels, points: Float[Tensor, "B K 2"], scales: Float[Tensor, "B K"]
+    ) -> Float[Tensor, "B K A"]:
+        """Scores of A angles at given places, read off upright patches (orientation mode "patch" alone)."""
+        assert isinstance(self.detector.orientation, PatchOrientation)
+        patches = self.patches_at(levels, points, scales, upright(points))
+        return self.detector.orientation(patches.flatten(0, 1)).unflatten(0, patches.shape[:2])
 
     def detect(self, images: Float[Tensor, "B 1 H W"], valid: Bool[Tensor, "B 1 H W"]) -> DetectorMaps:
         """Score, scale and orientation maps of pictures that `normalize_pictures` prepared."""
@@ -179,7 +203,7 @@ class LFNet(nn.Module):
                 directions = torch.stack((torch.cos(angles), torch.sin(angles)), -1)
                 sizes = torch.from_numpy(scales[chosen]) * float(np.sqrt(ratio[0] * ratio[1]))
                 rows = self.describe_at(
-                    normalized, places[None].to(device), sizes[None].to(device), directions[None].to(device)
+                    self.levels(normalized), places[None].to(device), sizes[None].to(device), directions[None].to(device)
                 )
                 descriptors[chosen] = rows[0].float().cpu().numpy()
         finally:
@@ -194,9 +218,18 @@ class LFNet(nn.Module):
         return np.asarray(octaves)
 
     def _extract_batch(self, images: Tensor, valid: Tensor, settings: ExtractionSettings) -> list[Features]:
-        octaves = settings.octaves or self.config.octaves
-        found: list[list[_Found]] = [[] for _ in range(len(images))]
-        for octave in octaves:
+        octaves = self._search(images, valid, settings)
+        size = (images.shape[-1], images.shape[-2])
+        return [
+            self._describe_best([octave.of_picture(index) for octave in octaves], settings, size)
+            for index in range(len(images))
+        ]
+
+    def _search(self, images: Tensor, valid: Tensor, settings: ExtractionSettings) -> list[Octave]:
+        """The keypoints of every octave that is large enough."""
+        sizes = settings.octaves or self.config.octaves
+        found = []
+        for octave in sizes:
             small, small_valid, ratio = resize_to_octave(images, valid, octave)
             if min(small.shape[-2:]) < MIN_SIDE:
                 continue
@@ -204,67 +237,56 @@ class LFNet(nn.Module):
             maps = self.detect(normalized, small_valid)
             showing = small_valid & ~is_blank(normalized, small_valid)[:, None, None, None]
             keypoints = self._keypoints(maps, showing, settings)
-            weight = (min(octaves) / octave) ** self.config.octave_preference
-            keypoints = keypoints._replace(scores=keypoints.scores * weight)
-            for index in range(len(images)):
-                found[index].append(_Found(normalized[index : index + 1], keypoints, index, ratio))
-        size = (images.shape[-1], images.shape[-2])
-        return [self._best(octave_results, settings, size) for octave_results in found]
+            weight = (min(sizes) / octave) ** self.config.octave_preference
+            found.append(Octave(self.levels(normalized), keypoints._replace(scores=keypoints.scores * weight), ratio))
+        return found
 
     def _keypoints(self, maps: DetectorMaps, valid: Tensor, settings: ExtractionSettings) -> Keypoints:
         border = self.config.keypoints.border if settings.border is None else settings.border
         usable = usable_pixels(valid, border, border)
         keypoints = detect_keypoints(maps, usable, settings.max_keypoints, self.config.keypoints)
-        if settings.upright:
-            level = torch.zeros_like(keypoints.orientations)
-            level[..., 0] = 1
-            keypoints = keypoints._replace(orientations=level)
         if settings.single_scale:
             keypoints = keypoints._replace(scales=torch.ones_like(keypoints.scales))
         return keypoints
 
-    def _best(self, octaves: list[_Found], settings: ExtractionSettings, size: tuple[int, int]) -> Features:
-        """Keep the best of all octaves, and describe only those, each in its own octave."""
+    def _describe_best(
+        self, octaves: list[Octave], settings: ExtractionSettings, size: tuple[int, int]
+    ) -> Features:
+        """Keep the best keypoints of all octaves of a picture, and describe those alone, each in its own octave."""
         if not octaves:
             return Features.empty(size, self.config.descriptor.dimension)
-        scores = torch.cat([octave.scores for octave in octaves])
-        number = torch.cat([torch.full_like(octave.scores, float(n)) for n, octave in enumerate(octaves)])
-        order = torch.argsort(scores, descending=True, stable=True)[: settings.max_keypoints]
-        order = order[scores[order] >= settings.min_score]
-        kept = torch.zeros_like(scores, dtype=torch.bool)
-        kept[order] = True
-        parts = []
-        for n, octave in enumerate(octaves):
-            parts.append(octave.describe(self, kept[number == n]))
-        columns = [torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)]
-        ranking = np.argsort(-columns[3], kind="stable")
-        keypoints, scales, orientations, scores_kept, descriptors = (column[ranking] for column in columns)
-        return Features(keypoints, scales, orientations, scores_kept, descriptors, size)
+        number, place = choose(octaves, settings)
+        if not len(number):
+            return Features.empty(size, self.config.descriptor.dimension)
+        rows = [torch.nonzero(number == n)[:, 0] for n in range(len(octaves))]
+        found = [
+            Keypoints(*(each[:, place[chosen]] for each in octave.keypoints))
+            for octave, chosen in zip(octaves, rows, strict=True)
+        ]
 
+        def patches(directions: list[Tensor]) -> Float[Tensor, "N R S"]:
+            parts = zip(octaves, found, directions, strict=True)
+            return torch.cat(
+                [self.patches_at(octave.levels, k.points, k.scales, turns)[0] for octave, k, turns in parts]
+            )
 
-class _Found:
-    """The keypoints of one picture in one octave."""
+        level = [upright(each.points) for each in found]
+        directions = [each.orientations for each in found]
+        if settings.upright:
+            directions = level
+        elif isinstance(self.detector.orientation, PatchOrientation):
+            turns = best_angles(self.detector.orientation(patches(level)))
+            directions = [part[None] for part in turns.split([len(chosen) for chosen in rows])]
+        descriptors = self.descriptor(patches(directions))
 
-    def __init__(self, image: Tensor, keypoints: Keypoints, index: int, ratio: tuple[float, float]) -> None:
-        present = keypoints.present[index]
-        self.image = image
-        self.points = keypoints.points[index][present]
-        self.scores = keypoints.scores[index][present]
-        self.scales = keypoints.scales[index][present]
-        self.orientations = keypoints.orientations[index][present]
-        self.ratio = ratio
-
-    def describe(self, model: LFNet, kept: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Points, scales, angles, scores and descriptors of the kept ones, in pixels of the whole picture."""
-        points, scales, directions = self.points[kept], self.scales[kept], self.orientations[kept]
-        dimension = model.config.descriptor.dimension
-        descriptors = points.new_zeros((0, dimension))
-        if len(points):
-            descriptors = model.describe_at(self.image, points[None], scales[None], directions[None])[0]
-        ratio = points.new_tensor(self.ratio)
-        whole = (points + 0.5) / ratio - 0.5
-        angles = torch.atan2(directions[:, 1], directions[:, 0])
-        return whole, scales / float(ratio.prod().sqrt()), angles, self.scores[kept], descriptors
+        ranks = torch.cat(rows).argsort()
+        scales = [each.scales[0] / octave.size for octave, each in zip(octaves, found, strict=True)]
+        points = [octave.whole(each.points[0]) for octave, each in zip(octaves, found, strict=True)]
+        scores = [each.scores[0] for each in found]
+        turns = torch.cat(directions, 1)[0]
+        angles = torch.atan2(turns[:, 1], turns[:, 0])
+        columns = (torch.cat(points), torch.cat(scales), angles, torch.cat(scores), descriptors)
+        return Features(*(column[ranks].float().cpu().numpy() for column in columns), size)
 
 
 def _split(images: Any) -> list[Any]:

@@ -1,15 +1,19 @@
-"""The orientation of every pixel: the paper's regression head, and a field that turns with the picture."""
+"""Orientations: the paper's regression head, a field that turns with the picture, and angles read off patches."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lfnet.geometry.filters import gaussian_blur, gradients, grow
-from lfnet.models.config import OrientationConfig
+from lfnet.models.config import OrientationConfig, PatchConfig
+from lfnet.models.descriptor import normalize_patches
+from lfnet.models.layers import conv_norm, wrapped
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -83,3 +87,43 @@ class GradientOrientation(nn.Module):
             # Gradients that touch invalid pixels are edges of the mask, not of the scene.
             inside = ~grow(~valid, 3)
             return _unit(gaussian_blur(field * weights * inside, self.config.window_sigma))
+
+
+class PatchOrientation(nn.Module):
+    """Scores every second angle of an upright log-polar patch; the best one is the orientation.
+
+    Turning the picture shifts the patch along its angles, and convolutions that wrap around shift with it: the scores of
+    a turned patch are the shifted scores. So only which angle wins is learned, never what an angle is.
+    """
+
+    def __init__(self, config: OrientationConfig, patches: PatchConfig) -> None:
+        super().__init__()
+        first, second = config.channels
+        rings = (patches.rings + 3) // 4
+        self.bins = patches.size // 2
+        self.conv1 = nn.Conv2d(1, first, 3, 2, (1, 0), bias=False)
+        self.norm1 = nn.BatchNorm2d(first)
+        self.conv2 = nn.Conv2d(first, second, 3, (2, 1), (1, 0), bias=False)
+        self.norm2 = nn.BatchNorm2d(second)
+        self.score = nn.Linear(second * rings, 3)
+
+    def forward(self, patches: Float[Tensor, "N R S"]) -> Float[Tensor, "N A"]:
+        """Scores, as logits, of the angles 2 pi a / A."""
+        features = normalize_patches(patches.float())[:, None]
+        features = F.relu(conv_norm(self.conv1, self.norm1, wrapped(features)))
+        features = F.relu(conv_norm(self.conv2, self.norm2, wrapped(features)))
+        # The angle itself and its two neighbours: a convolution along the angles over all rings, as one product.
+        before, here, after = self.score(features.permute(0, 3, 1, 2).flatten(2)).float().unbind(-1)
+        return here + before.roll(1, -1) + after.roll(-1, -1)
+
+
+def best_angles(logits: Float[Tensor, "*B A"]) -> Float[Tensor, "*B 2"]:
+    """(cos, sin) of the angle of highest score, refined by a parabola through its neighbours; a constant."""
+    logits = logits.detach()
+    bins = logits.shape[-1]
+    best = logits.argmax(-1, keepdim=True)
+    before, here, after = (logits.gather(-1, (best + step) % bins) for step in (-1, 0, 1))
+    bend = (2 * here - before - after).clamp_min(1e-6)
+    offset = (0.5 * (after - before) / bend).clamp(-0.5, 0.5)
+    angle = (2 * math.pi / bins) * (best + offset)
+    return torch.cat((angle.cos(), angle.sin()), -1)

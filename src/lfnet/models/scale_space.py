@@ -37,15 +37,29 @@ class ScaleSpace(nn.Module):
         )
 
     def forward(
-        self, features: Float[Tensor, "B C h w"], valid: Bool[Tensor, "B 1 H W"], size: tuple[int, int]
+        self,
+        features: Float[Tensor, "B C h w"],
+        fine: Float[Tensor, "B 1 fH fW"] | None,
+        valid: Bool[Tensor, "B 1 H W"],
     ) -> tuple[Float[Tensor, "B 1 H W"], Float[Tensor, "B 1 H W"]]:
-        """Score map in [0, 1] and scale map, both of `size` = (height, width)."""
+        """Score map in [0, 1] and scale map, both of the size of `valid`.
+
+        Args:
+            features: of stride x stride pixels each.
+            fine: what is added to the score map of every scale; None for nothing. It may reach beyond the picture.
+            valid: pixels that show the picture.
+        """
+        height, width = valid.shape[-2:]
         scales = self.config.values()
         maps = torch.cat([self._score_map(features, index, scale) for index, scale in enumerate(scales)], 1)
+        maps = maps[..., :height, :width]
+        if fine is not None:
+            maps = maps + fine[..., :height, :width]
         with torch.autocast(maps.device.type, enabled=False):
-            normalized = normalize_maps(maps[..., : size[0], : size[1]].float(), valid)
-            competing = window_softmax(normalized, valid, self.config.window, self.config.window_strength)
-            return merge_scales(competing, scales, self.config.scale_strength)
+            normalized = normalize_maps(maps.float(), valid)
+            config = self.config
+            competing = window_softmax(normalized, valid, config.window, config.window_strength, config.window_step)
+            return merge_scales(competing, scales, config.scale_strength)
 
     def _score_map(self, features: Float[Tensor, "B C h w"], index: int, scale: float) -> Tensor:
         height, width = features.shape[-2:]
@@ -73,20 +87,33 @@ def normalize_maps(
 
 
 def window_softmax(
-    maps: Float[Tensor, "B N H W"], valid: Bool[Tensor, "B 1 H W"], window: int, strength: float
+    maps: Float[Tensor, "B N H W"], valid: Bool[Tensor, "B 1 H W"], window: int, strength: float, step: int = 1
 ) -> Float[Tensor, "B N H W"]:
     """Softmax of each value among all scales within `window` x `window` pixels; 0 outside the valid pixels.
 
     The sum over the window is separable, so no windowed maximum is needed: the largest value of the picture is taken
     out of the exponent instead, and the exponent is held above -80, where float32 still resolves it.
+
+    Args:
+        maps: normalised score maps.
+        valid: pixels that show the picture.
+        window: px, an odd number of `step`s.
+        strength: of the softmax.
+        step: the window moves in blocks of this side, px; its sum is interpolated between their centres.
     """
     peak = maps.detach().masked_fill(~valid, -torch.inf).amax((1, 2, 3), keepdim=True)
     peak = torch.where(torch.isfinite(peak), peak, torch.zeros_like(peak))
     powers = torch.exp((strength * (maps - peak)).clamp(-80, 0)) * valid
     total = powers.sum(1, keepdim=True)
-    radius = window // 2
-    total = F.avg_pool2d(total, (1, window), 1, (0, radius), divisor_override=1)
-    total = F.avg_pool2d(total, (window, 1), 1, (radius, 0), divisor_override=1)
+    height, width = total.shape[-2:]
+    if step > 1:
+        total = F.avg_pool2d(F.pad(total, (0, -width % step, 0, -height % step)), step) * step**2
+    side = window // step
+    radius = side // 2
+    total = F.avg_pool2d(total, (1, side), 1, (0, radius)) * side
+    total = F.avg_pool2d(total, (side, 1), 1, (radius, 0)) * side
+    if step > 1:
+        total = F.interpolate(total, scale_factor=step, mode="bilinear", align_corners=False)[..., :height, :width]
     return powers / total.clamp_min(1e-37)
 
 
@@ -94,6 +121,8 @@ def merge_scales(
     maps: Float[Tensor, "B N H W"], scales: list[float], strength: float
 ) -> tuple[Float[Tensor, "B 1 H W"], Float[Tensor, "B 1 H W"]]:
     """Softmax over scales merges the maps into one, and the scales (in log) into a scale map."""
+    if len(scales) == 1:
+        return maps, torch.full_like(maps, scales[0])
     weights = torch.softmax(strength * maps, 1)
     logs = torch.log(maps.new_tensor(scales)).view(1, -1, 1, 1)
     return (weights * maps).sum(1, keepdim=True), torch.exp((weights * logs).sum(1, keepdim=True))

@@ -6,28 +6,41 @@ Source: LF-Net section 3.2 and figure 2. View i is seen by the learner, view j b
     L_det = w L_im(S_i, target) + l_ori L_ori + l_s L_s + l_pair L_pair      trains the detector
     L_desc = L_tri(D_i, D_j at the warped places, hard negatives)            trains the descriptor
 
+Where orientations are read off patches, j's patches paint L_ori: the one angle that j sees is what i's scores of angles
+learn to say.
+
 Both copies share their weights here, so one pass over both views serves both directions.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lfnet.data.pair import Pair, View
 from lfnet.geometry.sampling import sample
-from lfnet.geometry.warp import Warp
+from lfnet.geometry.warp import Warp, compensate
 from lfnet.models.config import require_at_least
 from lfnet.models.detector import DetectorMaps
 from lfnet.models.inputs import normalize_pictures
-from lfnet.models.keypoints import Keypoints, detect_keypoints, usable_pixels
+from lfnet.models.keypoints import Keypoints, detect_keypoints, upright, usable_pixels
 from lfnet.models.lfnet import LFNet
-from lfnet.training.losses import image_loss, orientation_loss, pair_loss, scale_loss, triplet_loss
+from lfnet.models.orientation import best_angles
+from lfnet.training.losses import (
+    angle_loss,
+    dual_softmax_loss,
+    image_loss,
+    orientation_loss,
+    pair_loss,
+    scale_loss,
+    triplet_loss,
+)
 from lfnet.training.mining import candidate_count, choose_negatives
-from lfnet.training.targets import Target, paint_target
+from lfnet.training.targets import Target, paint_target, safe_inverse
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -52,6 +65,15 @@ class StrategyConfig:
     pixels_per_point: float = 0.0
     """Pixels where j may paint for each point that it does, at the least (paper: 0). K points in a small overlap are
     mostly noise."""
+    subpixel_targets: bool = False
+    """Paint each point where j sees its peak, to a fraction of a pixel; False paints whole pixels (paper)."""
+    descriptor_loss: Literal["triplet", "dual_softmax"] = "triplet"
+    """"triplet" is the paper's. "dual_softmax" is the cross-entropy of each correspondence among all of the batch."""
+    temperature: float = 0.05
+    """Of the dual softmax."""
+    agreement_degrees: float = 180.0
+    """Where j's own orientation differs by more than this from i's, carried along the warp, j's patch is read at the
+    carried one, so that the descriptor learns from what orientations get right. 180 always reads j's own (paper)."""
     margin: float = 1.0
     """C of the triplet loss."""
     negative_radius: float = 10.0
@@ -68,7 +90,8 @@ class StrategyConfig:
     def __post_init__(self) -> None:
         weights = ("image_weight", "orientation_weight", "scale_weight", "pair_weight")
         others = ("margin", "pixels_per_point", "negative_radius", "positive_jitter", "depth_tolerance", "mask_reach")
-        require_at_least(self, "strategy", {"keypoints": 1, "target_sigma": 0.1, **dict.fromkeys(weights + others, 0)})
+        positive = {"keypoints": 1, "target_sigma": 0.1, "temperature": 1e-3}
+        require_at_least(self, "strategy", {**positive, **dict.fromkeys((*weights, *others, "agreement_degrees"), 0)})
 
 
 class SeenView(NamedTuple):
@@ -79,6 +102,8 @@ class SeenView(NamedTuple):
     usable: Bool[Tensor, "B 1 H W"]
     """Where keypoints may be."""
     maps: DetectorMaps
+    levels: list[Tensor]
+    """What patches are read from."""
 
 
 class Correspondences(NamedTuple):
@@ -92,6 +117,8 @@ class Correspondences(NamedTuple):
     orientations_j: Float[Tensor, "B K 2"]
     counts: Bool[Tensor, "B K"]
     """Which correspondences exist."""
+    jacobian: Float[Tensor, "B K 2 2"]
+    """Of the warp from i to j there."""
 
 
 class Direction(NamedTuple):
@@ -121,7 +148,7 @@ def see(model: LFNet, view: View, strategy: StrategyConfig) -> SeenView:
     """Run the detector on a view."""
     images = normalize_pictures(view.image, view.valid)
     usable = usable_pixels(view.valid, model.config.keypoints.border, strategy.mask_reach)
-    return SeenView(images, usable, model.detect(images, view.valid))
+    return SeenView(images, usable, model.detect(images, view.valid), model.levels(images))
 
 
 def see_both(
@@ -134,21 +161,27 @@ def see_both(
     usable = usable_pixels(valid, model.config.keypoints.border, strategy.mask_reach)
     with convolutions_in(precision, images.device):
         maps = model.detect(normalized, valid)
-    half = len(pair.a.image)
-    first = SeenView(normalized[:half], usable[:half], DetectorMaps(*(each[:half] for each in maps)))
-    second = SeenView(normalized[half:], usable[half:], DetectorMaps(*(each[half:] for each in maps)))
-    return first, second
+    half, levels = len(pair.a.image), model.levels(normalized)
+
+    def part(chosen: slice) -> SeenView:
+        scores, scales, orientations = maps
+        own = DetectorMaps(scores[chosen], scales[chosen], None if orientations is None else orientations[chosen])
+        return SeenView(normalized[chosen], usable[chosen], own, [level[chosen] for level in levels])
+
+    return part(slice(half)), part(slice(half, None))
 
 
 def detector_losses(learner: DetectorMaps, target: Target, reach: float) -> dict[str, Tensor]:
     """L_im, L_ori and L_s of the learner's maps against what the painter painted."""
-    orientations = sample(learner.orientations, target.points, mode="nearest")
     scales = sample(learner.scales, target.points, mode="nearest")[..., 0]
-    return {
+    losses = {
         "image": image_loss(learner.scores, target.scores, target.known, target.present),
-        "orientation": orientation_loss(orientations, target.orientations, target.present),
         "scale": scale_loss(scales, target.scales, target.present, reach),
     }
+    if learner.orientations is not None and target.orientations is not None:
+        orientations = sample(learner.orientations, target.points, mode="nearest")
+        losses["orientation"] = orientation_loss(orientations, target.orientations, target.present)
+    return losses
 
 
 def correspond(
@@ -168,12 +201,61 @@ def correspond(
         warped = j_from_i.points(keypoints.points)
         points_j = warped.points
         scales_j = sample(painter.maps.scales, points_j, mode="nearest")[..., 0]
-        orientations_j = sample(painter.maps.orientations, points_j, mode="nearest")
+        orientations_j = orientations_at(painter.maps, points_j)
         if strategy.positive_jitter > 0:
             noise = torch.randn(points_j.shape, generator=generator).to(points_j.device)
             points_j = points_j + strategy.positive_jitter * noise
         counts = keypoints.present & warped.visible & (scales_j > 0)
-    return Correspondences(keypoints, points_j, scales_j, orientations_j, counts)
+        jacobian = j_from_i.jacobian(keypoints.points)
+    return Correspondences(keypoints, points_j, scales_j, orientations_j, counts, jacobian)
+
+
+def orientations_at(maps: DetectorMaps, points: Float[Tensor, "B K 2"]) -> Float[Tensor, "B K 2"]:
+    """What the maps say of the orientation at points; upright where they say nothing of it."""
+    return upright(points) if maps.orientations is None else sample(maps.orientations, points, mode="nearest")
+
+
+def orient_by_patches(
+    model: LFNet,
+    directions: list[Direction],
+    views: list[tuple[SeenView, SeenView]],
+    precision: torch.dtype = torch.float32,
+) -> list[Direction]:
+    """Read the orientations of all correspondences off upright patches, and L_ori: j's angle is what i's scores learn.
+
+    Args:
+        directions: without orientations.
+        views: of each direction, learner and painter.
+    """
+    patches, counts = [], []
+    with torch.no_grad():
+        for direction, (learner, painter) in zip(directions, views, strict=True):
+            found = direction.correspondences
+            mine = found.keypoints.points
+            patches.append(model.patches_at(learner.levels, mine, found.keypoints.scales, upright(mine)))
+            patches.append(model.patches_at(painter.levels, found.points_j, found.scales_j, upright(mine)))
+            counts += 2 * [found.counts]
+    logits = through_counted(model.detector.orientation, patches, counts, precision)
+    oriented = []
+    for direction, mine, theirs in zip(directions, logits[::2], logits[1::2], strict=True):
+        found = direction.correspondences
+        own, painted = best_angles(mine), best_angles(theirs)
+        _, target = compensate(safe_inverse(found.jacobian), found.scales_j, painted)
+        found = found._replace(keypoints=found.keypoints._replace(orientations=own), orientations_j=painted)
+        losses = {**direction.losses, "orientation": angle_loss(mine, target, found.counts)}
+        oriented.append(direction._replace(correspondences=found, losses=losses))
+    return oriented
+
+
+@torch.no_grad()
+def agreeing(found: Correspondences, degrees: float) -> Correspondences:
+    """Correspondences where j's orientation gives way to i's, carried along the warp, if it differs by more."""
+    if degrees >= 180:
+        return found
+    keypoints = found.keypoints
+    _, carried = compensate(found.jacobian, keypoints.scales, keypoints.orientations)
+    agrees = (found.orientations_j * carried).sum(-1, keepdim=True) >= math.cos(math.radians(degrees))
+    return found._replace(orientations_j=torch.where(agrees, found.orientations_j, carried))
 
 
 def convolutions_in(precision: torch.dtype, device: torch.device) -> torch.autocast:
@@ -197,22 +279,28 @@ def two_branch_step(
         precision: of the convolutions: float32, or bfloat16 by autocast.
     """
     view_a, view_b = see_both(model, pair, strategy, precision)
-    b_from_a = pair.warp(strategy.depth_tolerance)
-    a_from_b = pair.swapped().warp(strategy.depth_tolerance)
-    first = learn_and_paint(model, view_a, view_b, b_from_a, strategy, generator)
-    second = learn_and_paint(model, view_b, view_a, a_from_b, strategy, generator)
+    views = [(view_a, view_b), (view_b, view_a)]
+    warps = [pair.warp(strategy.depth_tolerance), pair.swapped().warp(strategy.depth_tolerance)]
+    directions = [
+        learn_and_paint(model, learner, painter, warp, strategy, generator)
+        for (learner, painter), warp in zip(views, warps, strict=True)
+    ]
+    if model.config.orientation.mode == "patch":
+        directions = orient_by_patches(model, directions, views, precision)
 
     patches, counts = [], []
-    for direction, learner, painter in ((first, view_a, view_b), (second, view_b, view_a)):
-        patches += correspondence_patches(model, learner, painter, direction.correspondences)
-        counts += 2 * [direction.correspondences.counts]
-    descriptors = describe_counted(model, patches, counts, precision)
+    for number, (learner, painter) in enumerate(views):
+        found = agreeing(directions[number].correspondences, strategy.agreement_degrees)
+        directions[number] = directions[number]._replace(correspondences=found)
+        patches += correspondence_patches(model, learner, painter, found)
+        counts += 2 * [found.counts]
+    descriptors = through_counted(model.descriptor, patches, counts, precision)
 
-    directions = []
-    for direction, (mine, theirs) in zip((first, second), (descriptors[:2], descriptors[2:]), strict=True):
+    for number, (mine, theirs) in enumerate(zip(descriptors[::2], descriptors[1::2], strict=True)):
+        direction = directions[number]
         losses = descriptor_losses(mine, theirs, direction.correspondences, strategy, step, generator)
         shown = (mine.detach(), theirs.detach())
-        directions.append(direction._replace(losses={**direction.losses, **losses}, descriptors=shown))
+        directions[number] = direction._replace(losses={**direction.losses, **losses}, descriptors=shown)
 
     losses = {name: (directions[0].losses[name] + directions[1].losses[name]) / 2 for name in directions[0].losses}
     detector_loss = (
@@ -221,7 +309,8 @@ def two_branch_step(
         + strategy.scale_weight * losses["scale"]
         + strategy.pair_weight * losses["pair"]
     )
-    return StepResult(detector_loss, losses["triplet"], losses, (view_a, view_b), (directions[0], directions[1]))
+    descriptor_loss = losses[strategy.descriptor_loss]
+    return StepResult(detector_loss, descriptor_loss, losses, (view_a, view_b), (directions[0], directions[1]))
 
 
 def learn_and_paint(
@@ -242,6 +331,7 @@ def learn_and_paint(
         nms_size,
         strategy.target_sigma,
         strategy.pixels_per_point,
+        strategy.subpixel_targets,
     )
     losses = detector_losses(learner.maps, target, model.config.scale_space.reach)
     correspondences = correspond(model, learner, painter, j_from_i, target.visible, strategy, generator)
@@ -253,28 +343,29 @@ def correspondence_patches(
 ) -> tuple[Float[Tensor, "B K S S"], Float[Tensor, "B K S S"]]:
     """Patches of i, through which L_pair reaches the detector, and of j, which are constants."""
     keypoints = correspondences.keypoints
-    mine = model.patches_at(learner.images, keypoints.points, keypoints.scales, keypoints.orientations)
+    mine = model.patches_at(learner.levels, keypoints.points, keypoints.scales, keypoints.orientations)
     with torch.no_grad():
         theirs = model.patches_at(
-            painter.images, correspondences.points_j, correspondences.scales_j, correspondences.orientations_j
+            painter.levels, correspondences.points_j, correspondences.scales_j, correspondences.orientations_j
         )
     return mine, theirs
 
 
-def describe_counted(
-    model: LFNet,
-    patches: list[Float[Tensor, "B K S S"]],
+def through_counted(
+    network: nn.Module,
+    patches: list[Float[Tensor, "B K R S"]],
     counts: list[Bool[Tensor, "B K"]],
     precision: torch.dtype = torch.float32,
 ) -> list[Float[Tensor, "B K D"]]:
-    """Descriptors of the patches that count, in one pass, so that batch norm sees these, all alike, and no others."""
+    """What a network says of the patches that count, in one pass, so that batch norm sees these, all alike, and no
+    others; 0 of those that do not."""
     kept = torch.cat([each.flatten() for each in counts])
     if int(kept.sum()) < 2:
         # Batch norm needs two; what doesn't count is described here, and still doesn't count.
         kept[:2] = True
     rows = torch.cat([each.flatten(0, 1) for each in patches])[kept]
     with convolutions_in(precision, rows.device):
-        described = model.descriptor(rows)
+        described = network(rows)
     everywhere = described.new_zeros(len(kept), described.shape[-1])
     everywhere[kept] = described
     sizes = [each.shape[:2] for each in patches]
@@ -290,17 +381,22 @@ def descriptor_losses(
     step: int,
     generator: torch.Generator,
 ) -> dict[str, Tensor]:
-    """L_pair and L_tri of one direction."""
-    counts = correspondences.counts
+    """L_pair, and L_tri or what stands in its place, of one direction."""
+    counts, places_j = correspondences.counts, correspondences.points_j
+    losses = {"pair": pair_loss(mine, theirs.detach(), counts)}
+    if strategy.descriptor_loss == "dual_softmax":
+        places_i = correspondences.keypoints.points.detach()
+        losses["dual_softmax"] = dual_softmax_loss(
+            mine, theirs, places_i, places_j, counts, strategy.negative_radius, strategy.temperature
+        )
+        return losses
     hardest = candidate_count(step) if strategy.anneal_negatives else 1
     index, has_negative = choose_negatives(
-        mine, theirs, correspondences.points_j, counts, strategy.negative_radius, hardest, generator
+        mine, theirs, places_j, counts, strategy.negative_radius, hardest, generator
     )
     negatives = theirs.gather(1, index[..., None].expand_as(theirs))
-    return {
-        "pair": pair_loss(mine, theirs.detach(), counts),
-        "triplet": triplet_loss(mine, theirs, negatives, has_negative, strategy.margin),
-    }
+    losses["triplet"] = triplet_loss(mine, theirs, negatives, has_negative, strategy.margin)
+    return losses
 
 
 def apply_gradients(model: LFNet, result: StepResult) -> None:

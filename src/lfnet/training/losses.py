@@ -4,11 +4,12 @@ How each is reduced is part of the method, since L_im must dominate:
 - `image_loss`: sum over known pixels, divided by the number of painted points, averaged over the batch. A blank score
   map costs 1.07 (the energy of a sampled Gaussian of deviation 0.5 px), whatever K and the size of the picture.
 - `orientation_loss`, `scale_loss`, `pair_loss`: mean over the points that count.
-- `triplet_loss`: mean over the correspondences.
+- `triplet_loss`, `dual_softmax_loss`: mean over the correspondences.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -69,3 +70,62 @@ def triplet_loss(
     near = (anchors - positives).square().sum(-1)
     far = (anchors - negatives).square().sum(-1)
     return masked_mean((near - far + margin).clamp_min(0), counts)
+
+
+def angle_loss(
+    logits: Float[Tensor, "B K A"], target: Float[Tensor, "B K 2"], counts: Bool[Tensor, "B K"]
+) -> Float[Tensor, ""]:
+    """L_ori for scores over A angles: cross-entropy to the painter's one angle, shared by the two angles around it.
+
+    Args:
+        logits: of the learner.
+        target: (cos, sin) that the painter sees, carried into the learner's view; a constant.
+        counts: which points exist in both views.
+    """
+    bins = logits.shape[-1]
+    position = torch.atan2(target[..., 1], target[..., 0]) * (bins / (2 * math.pi))
+    low = position.floor()
+    share = (position - low)[..., None]
+    index = low.long()[..., None] % bins
+    logs = torch.log_softmax(logits, -1)
+    entropy = -(1 - share) * logs.gather(-1, index) - share * logs.gather(-1, (index + 1) % bins)
+    return masked_mean(entropy[..., 0], counts)
+
+
+def dual_softmax_loss(
+    descriptors_i: Float[Tensor, "B K D"],
+    descriptors_j: Float[Tensor, "B K D"],
+    places_i: Float[Tensor, "B K 2"],
+    places_j: Float[Tensor, "B K 2"],
+    counts: Bool[Tensor, "B K"],
+    radius: float,
+    temperature: float,
+) -> Float[Tensor, ""]:
+    """Cross-entropy of each correspondence among all of the batch, from i to j and from j to i.
+
+    Descriptors of the other pairs of the batch are negatives too. Those of the same pair from nearer than `radius` are
+    left out, since they show nearly the same.
+
+    Args:
+        descriptors_i: unit rows; correspondence k of both views is row k.
+        descriptors_j: the same of the other view.
+        places_i: (x, y) in pixels of i.
+        places_j: (x, y) in pixels of j.
+        counts: which correspondences exist.
+        radius: px.
+        temperature: the similarities are divided by it.
+    """
+    kept = counts.flatten()
+    if int(kept.sum()) < 2:
+        return descriptors_i.sum() * 0
+    rows_i, rows_j = descriptors_i.flatten(0, 1)[kept], descriptors_j.flatten(0, 1)[kept]
+    number = torch.arange(len(counts), device=counts.device)[:, None].expand_as(counts).flatten()[kept]
+    near = torch.zeros(len(rows_i), len(rows_i), dtype=torch.bool, device=counts.device)
+    for places in (places_i, places_j):
+        flat = places.flatten(0, 1)[kept]
+        near |= torch.cdist(flat, flat) < radius
+    near &= number[:, None] == number
+    near.fill_diagonal_(False)
+    similarity = (rows_i @ rows_j.T / temperature).masked_fill(near, -torch.inf)
+    forth, back = (torch.log_softmax(similarity, axis).diagonal() for axis in (1, 0))
+    return -(forth.mean() + back.mean()) / 2

@@ -9,13 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lfnet.geometry.filters import grow
 from lfnet.geometry.sampling import sample
 from lfnet.geometry.warp import Warp, compensate
-from lfnet.models.keypoints import select_peaks
+from lfnet.models.keypoints import climb, fit_peaks, select_peaks, upright
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -33,12 +32,12 @@ class Target(NamedTuple):
     known: Bool[Tensor, "B 1 H W"]
     """Of these, the pixels where j may paint: elsewhere nothing is known of the target."""
     points: Float[Tensor, "B K 2"]
-    """The selected points, whole pixels (x, y) of i."""
+    """The selected points (x, y) of i; whole pixels unless places are refined by a peak fit."""
     present: Bool[Tensor, "B K"]
     scales: Float[Tensor, "B K"]
     """j's scales at the points, carried into i."""
-    orientations: Float[Tensor, "B K 2"]
-    """j's orientations at the points, carried into i; (cos, sin)."""
+    orientations: Float[Tensor, "B K 2"] | None
+    """j's orientations at the points, carried into i; (cos, sin). None where maps have none."""
 
 
 @torch.no_grad()
@@ -50,6 +49,7 @@ def paint_target(
     nms_size: int,
     sigma: float,
     pixels_per_point: float = 0.0,
+    subpixel: bool = False,
 ) -> Target:
     """Paint the target of view i from the maps of view j: warp, select, sharpen.
 
@@ -61,6 +61,7 @@ def paint_target(
         nms_size: side in pixels of the window of the non-maximum suppression.
         sigma: deviation in pixels of the Gaussian drawn at each point (paper: 0.5).
         pixels_per_point: known pixels for each point at the least (paper: 0, K points however little is seen).
+        subpixel: draw each point where j sees its peak, to a fraction of a pixel (paper: at the centre of a pixel).
     """
     height, width = j_from_i.size_a
     warped = j_from_i.grid()
@@ -75,19 +76,49 @@ def paint_target(
         rank = torch.arange(places.shape[1], device=places.device)
         present = present & (rank < room[:, None])
     points = places.to(scores.dtype)
-    scales, orientations = carried(painter, j_from_i, points)
-    drawn = draw_points(places, present, (height, width), sigma)
+    i_from_j = safe_inverse(j_from_i.jacobian(points))
+    in_j = j_from_i.points(points).points
+    scales, orientations = carried(painter, in_j, i_from_j)
+    if subpixel:
+        points = points + sharpened(painter.scores, in_j, i_from_j)
+    drawn = draw_points(points, present, (height, width), sigma)
     return Target(drawn, visible, known, points, present, scales, orientations)
 
 
+def sharpened(
+    scores_j: Float[Tensor, "B 1 h w"], in_j: Float[Tensor, "B K 2"], i_from_j: Float[Tensor, "B K 2 2"]
+) -> Float[Tensor, "B K 2"]:
+    """How far (x, y) the points of i lie from the peaks that j sees near them, fitted in j and carried back to i.
+
+    A peak further than a pixel of i away is another one: there it is 0.
+
+    Args:
+        scores_j: the painter's map.
+        in_j: the points, warped into j.
+        i_from_j: inverse Jacobian of the warp there.
+    """
+    height, width = scores_j.shape[-2:]
+    x, y = in_j.round().unbind(-1)
+    peaks = climb(scores_j, torch.stack((x.clamp(0, width - 1), y.clamp(0, height - 1)), -1).long())
+    moved = peaks + fit_peaks(scores_j, peaks) - in_j
+    back = (i_from_j @ moved[..., None])[..., 0]
+    return torch.where(back.abs().amax(-1, keepdim=True) <= 1, back, torch.zeros_like(back))
+
+
 def carried(
-    painter: DetectorMaps, j_from_i: Warp, points: Float[Tensor, "B K 2"]
-) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B K 2"]]:
-    """Scales and orientations that j has at points of i, compensated by the warp so that they hold in i."""
-    in_j = j_from_i.points(points).points
+    painter: DetectorMaps, in_j: Float[Tensor, "B K 2"], i_from_j: Float[Tensor, "B K 2 2"]
+) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B K 2"] | None]:
+    """Scales and orientations that j has at points of i, compensated by the warp so that they hold in i.
+
+    Args:
+        painter: the maps of j.
+        in_j: the points, warped into j.
+        i_from_j: inverse Jacobian of the warp there.
+    """
     scales = sample(painter.scales, in_j, mode="nearest")[..., 0]
+    if painter.orientations is None:
+        return compensate(i_from_j, scales, upright(in_j))[0], None
     orientations = sample(painter.orientations, in_j, mode="nearest")
-    i_from_j = safe_inverse(j_from_i.jacobian(points))
     return compensate(i_from_j, scales, orientations)
 
 
@@ -102,16 +133,20 @@ def safe_inverse(matrices: Float[Tensor, "*B 2 2"]) -> Float[Tensor, "*B 2 2"]:
 
 
 def draw_points(
-    places: Tensor, present: Bool[Tensor, "B K"], size: tuple[int, int], sigma: float
+    points: Float[Tensor, "B K 2"], present: Bool[Tensor, "B K"], size: tuple[int, int], sigma: float
 ) -> Float[Tensor, "B 1 H W"]:
-    """A map of (height, width) with a Gaussian of peak 1 at each present whole-pixel place; 0 elsewhere."""
+    """A map of (height, width) with a Gaussian of peak 1 at each present point; where two meet, the higher counts."""
     height, width = size
-    points = torch.zeros(places.shape[0], height * width, device=places.device)
-    index = places[..., 1] * width + places[..., 0]
-    points.scatter_reduce_(1, index, present.to(points), reduce="amax")
     radius = max(1, round(4 * sigma))
+    whole = points.round()
     span = torch.arange(-radius, radius + 1, dtype=points.dtype, device=points.device)
-    kernel = torch.exp(-0.5 * (span / sigma) ** 2)
-    image = points.view(-1, 1, height, width)
-    image = F.conv2d(image, kernel.view(1, 1, 1, -1), padding=(0, radius))
-    return F.conv2d(image, kernel.view(1, 1, -1, 1), padding=(radius, 0)).clamp(max=1)
+    x, y = (whole[..., axis, None] + span for axis in (0, 1))
+    falls_x, falls_y = (
+        torch.exp(-0.5 * ((at - points[..., axis, None]) / sigma) ** 2) * (at >= 0) * (at < end)
+        for axis, (at, end) in enumerate(((x, width), (y, height)))
+    )
+    drawn = falls_y[..., :, None] * falls_x[..., None, :] * present[..., None, None]
+    index = y.clamp(0, height - 1).long()[..., :, None] * width + x.clamp(0, width - 1).long()[..., None, :]
+    canvas = points.new_zeros(len(points), height * width)
+    canvas.scatter_reduce_(1, index.flatten(1), drawn.flatten(1), reduce="amax")
+    return canvas.view(-1, 1, height, width)

@@ -15,7 +15,7 @@ from lfnet.geometry.sampling import sample
 from lfnet.geometry.warp import Warp, compensate
 from lfnet.models.keypoints import Keypoints, detect_keypoints
 from lfnet.models.lfnet import LFNet
-from lfnet.training.branches import SeenView, StrategyConfig, see
+from lfnet.training.branches import SeenView, StrategyConfig, orientations_at, see
 from lfnet.training.config import ValidationConfig
 
 if TYPE_CHECKING:
@@ -47,11 +47,14 @@ def validate(
         pair = loader.load(VALIDATION_STEP + index).to(device)
         views = [see(model, view, strategy) for view in (pair.a, pair.b)]
         keypoints = [
-            detect_keypoints(seen.maps, seen.usable, config.keypoints, model.config.keypoints) for seen in views
+            model.orient(
+                seen.levels, detect_keypoints(seen.maps, seen.usable, config.keypoints, model.config.keypoints)
+            )
+            for seen in views
         ]
         warps = (pair.warp(strategy.depth_tolerance), pair.swapped().warp(strategy.depth_tolerance))
         descriptors = [
-            model.describe_at(seen.images, found.points, found.scales, found.orientations)
+            model.describe_at(seen.levels, found.points, found.scales, found.orientations)
             for seen, found in zip(views, keypoints, strict=True)
         ]
         for i, j in ((0, 1), (1, 0)):
@@ -101,8 +104,9 @@ def _measure(
     result["matching_score"] = float(right.float().mean())
 
     scales = sample(view_j.maps.scales, warped.points, mode="nearest")[..., 0]
-    orientations = sample(view_j.maps.orientations, warped.points, mode="nearest")
-    there = model.describe_at(view_j.images, warped.points, scales, orientations)[0][visible]
+    orientations = orientations_at(view_j.maps, warped.points)
+    in_j = model.orient(view_j.levels, Keypoints(warped.points, mine.scores, scales, orientations, mine.present))
+    there = model.describe_at(view_j.levels, in_j.points, in_j.scales, in_j.orientations)[0][visible]
     found = torch.cdist(descriptors[0][visible], there).argmin(1)
     apart = (warped.points[0][visible] - warped.points[0][visible][found]).norm(dim=-1)
     result["descriptor_accuracy"] = float((apart <= config.threshold).float().mean())
