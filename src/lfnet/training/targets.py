@@ -80,7 +80,8 @@ def paint_target(
     in_j = j_from_i.points(points).points
     scales, orientations = carried(painter, in_j, i_from_j)
     if subpixel:
-        points = points + sharpened(painter.scores, in_j, i_from_j)
+        corner = points.new_tensor((width - 1, height - 1))
+        points = (points + sharpened(painter.scores, in_j, i_from_j)).clamp_min(0).minimum(corner)
     drawn = draw_points(points, present, (height, width), sigma)
     return Target(drawn, visible, known, points, present, scales, orientations)
 
