@@ -32,7 +32,14 @@ from lfnet.models.config import (
 from lfnet.models.descriptor import normalize_patches
 from lfnet.models.detector import DetectorMaps
 from lfnet.models.inputs import normalize_pictures, picture_tensor, resize_to_octave
-from lfnet.models.keypoints import detect_keypoints, refine, select_peaks, strict_maxima, usable_pixels
+from lfnet.models.keypoints import (
+    climb,
+    detect_keypoints,
+    fit_peaks,
+    refine,
+    select_peaks,
+    usable_pixels,
+)
 from lfnet.models.lfnet import LFNet
 from lfnet.models.orientation import GradientOrientation
 from lfnet.models.patches import sample_patches, smooth_for_patches
@@ -159,10 +166,13 @@ def test_configuration_round_trips_and_refuses_what_it_does_not_know() -> None:
         ({"detector": {"channels": 8.5}}, "expected int"),
         ({"detector": {"channels": True}}, "expected int"),
         ({"detector": 3}, "expected a table"),
-        ({"detector": {"stride": 3}}, "expected 1 or 2"),
+        ({"detector": {"stride": 3}}, "expected 1, 2 or 4"),
         ({"orientation": {"mode": "up"}}, "'head', 'gradient'"),
         ({"descriptor": {"channels": [8, 16]}}, "expected 3 values"),
         ({"scale_space": {"window": 14}}, "odd"),
+        ({"scale_space": {"window": 16, "window_step": 4}}, "odd number of steps of 4"),
+        ({"orientation": {"mode": "patch"}}, "log-polar"),
+        ({"patches": {"sampling": "log-polar", "size": 30}}, "multiple of 8"),
         ({"octaves": []}, "at least one"),
         ({"octaves": [0.0]}, "factors"),
     ):
@@ -250,16 +260,24 @@ def test_strict_maxima_against_brute_force(size: int) -> None:
     """Few distinct values, so that ties abound, up to the borders."""
     scores = torch.randint(0, 6, (2, 1, 17, 13), generator=seeded(size)).float() / 5
     scores[0, 0, 0, 0] = scores[1, 0, 16, 12] = scores[0, 0, 8, 0] = 2.0
-    found = strict_maxima(scores, size)
+    scores = scores + 0.1
+    every = torch.ones_like(scores, dtype=torch.bool)
+    places, values, present = select_peaks(scores, every, 17 * 13, size)
+    found = np.zeros(scores.shape, bool)
+    for b in range(2):
+        x, y = places[b][present[b]].T.numpy()
+        found[b, 0, y, x] = True
+        torch.testing.assert_close(values[b][present[b]], scores[b, 0, y, x])
     reach = size // 2
     expected = np.zeros(scores.shape, bool)
     for b, _, y, x in np.ndindex(*scores.shape):
         plane = scores[b, 0].numpy()
         around = plane[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1]
         expected[b, 0, y, x] = (around >= plane[y, x]).sum() == 1
-    np.testing.assert_array_equal(found.numpy(), expected)
+    np.testing.assert_array_equal(found, expected)
     assert expected[0, 0, 0, 0]
-    assert not bool(strict_maxima(torch.ones(1, 1, 9, 9), 3).any())
+    flat = torch.ones(1, 1, 9, 9)
+    assert size == 1 or not bool(select_peaks(flat, flat > 0, 81, size)[2].any())
 
 
 def test_usable_pixels_against_brute_force() -> None:
@@ -308,6 +326,24 @@ def test_refinement_finds_the_centre_of_a_gaussian() -> None:
     assert on_grid.tolist() == [[[3.0, 4.0]]]
 
 
+@pytest.mark.parametrize(("height", "sigma"), [(1.0, 0.5), (0.02, 0.7), (1e-4, 1.5)])
+def test_a_fitted_peak_is_that_of_the_gaussian_however_low(height: float, sigma: float) -> None:
+    y, x = torch.meshgrid(torch.arange(21.0), torch.arange(23.0), indexing="ij")
+    for centre_x, centre_y in ((10.3, 9.8), (7.0, 12.0), (12.4, 11.6)):
+        scores = height * torch.exp(-((x - centre_x) ** 2 + (y - centre_y) ** 2) / (2 * sigma**2))
+        peak = torch.tensor([[[round(centre_x), round(centre_y)]]])
+        config = KeypointConfig(refinement="peak-fit")
+        found = refine(scores[None, None], peak, config)[0, 0]
+        torch.testing.assert_close(found, torch.tensor([centre_x, centre_y]), atol=1e-3, rtol=0)
+        beside = climb(scores[None, None], peak + torch.tensor([1, -1]))
+        assert beside.tolist() == peak.tolist()
+
+
+def test_what_has_no_peak_stays_where_it_is() -> None:
+    slope = torch.arange(9.0)[None, None, None].expand(1, 1, 9, 9) + 1
+    assert fit_peaks(slope, torch.tensor([[[4, 4], [0, 0]]])).tolist() == [[[0.0, 0.0], [0.0, 0.0]]]
+
+
 def test_subpixel_gradient_is_an_option() -> None:
     for wanted in (True, False):
         scores = torch.rand(1, 1, 20, 20, generator=seeded()).requires_grad_()
@@ -345,7 +381,7 @@ def test_patches_are_those_of_opencv(camera: NDArray[np.uint8]) -> None:
         scales = torch.tensor([[1.0, 1.3, 0.8]])
         angles = torch.tensor([[0.0, 0.7, -2.4]])
         directions = torch.stack((torch.cos(angles), torch.sin(angles)), -1)
-        patches = sample_patches(image, points, scales, directions, config)[0].numpy()
+        patches = sample_patches([image], points, scales, directions, config)[0].numpy()
         assert patches.shape == (3, size, size)
         for index in range(3):
             step = extent / size * float(scales[0, index])
@@ -368,7 +404,7 @@ def test_patches_are_those_of_opencv(camera: NDArray[np.uint8]) -> None:
 def test_patches_beyond_the_edge_repeat_it() -> None:
     image = torch.arange(40.0).view(1, 1, 1, 40).expand(1, 1, 40, 40).contiguous()
     patch = sample_patches(
-        image, torch.tensor([[[0.0, 20.0]]]), torch.ones(1, 1), torch.tensor([[[1.0, 0.0]]]), PatchConfig()
+        [image], torch.tensor([[[0.0, 20.0]]]), torch.ones(1, 1), torch.tensor([[[1.0, 0.0]]]), PatchConfig()
     )
     assert bool((patch[0, 0, :, :16] == 0).all())
     torch.testing.assert_close(patch[0, 0, 5, 16:], torch.arange(16) + 0.5)
@@ -386,7 +422,7 @@ def test_patches_are_differentiable_in_place_scale_and_orientation() -> None:
         x, y, scale, angle = values
         direction = torch.stack((torch.cos(angle), torch.sin(angle))).view(1, 1, 2)
         point = torch.stack((x, y)).view(1, 1, 2)
-        return (sample_patches(image, point, scale.view(1, 1), direction, PatchConfig())[0, 0] * weights).sum()
+        return (sample_patches([image], point, scale.view(1, 1), direction, PatchConfig())[0, 0] * weights).sum()
 
     start = [31.37, 30.61, 1.09, 0.6]
     values = torch.tensor(start, dtype=torch.float64).requires_grad_()
@@ -601,7 +637,7 @@ def test_preference_lowers_the_scores_of_fine_octaves_and_nothing_else(
         config = dataclasses.replace(tiny_model.config, octaves=(1.0, 0.5), octave_preference=preference)
         model = LFNet(config).eval()
         model.load_state_dict(tiny_model.state_dict())
-        features = model.extract(camera[:128, :160], settings=ExtractionSettings(max_keypoints=5000))[0]
+        features = model.extract(camera[:128, :160], settings=ExtractionSettings(max_keypoints=5000, once=False))[0]
         places = np.column_stack((features.keypoints, features.scales)).tolist()
         return {(x, y, scale): float(score) for (x, y, scale), score in zip(places, features.scores, strict=True)}
 
@@ -702,8 +738,13 @@ def test_octaves_speak_in_pixels_of_the_picture(tiny_model: LFNet) -> None:
         distances = np.linalg.norm(features.keypoints[:, None] - centres[None], axis=-1)
         assert distances.min(0).max() < (0.6 if octave > 0.25 else 1.0)
         np.testing.assert_allclose(features.scales, 1 / octave, rtol=0.02)
-    both = model.extract(np.asarray(picture, np.float32), settings=ExtractionSettings(octaves=(1.0, 0.5)))[0]
-    assert {1, 2} <= set(np.round(both.scales).astype(int))
+    both = ExtractionSettings(octaves=(1.0, 0.5), once=False)
+    twice = model.extract(np.asarray(picture, np.float32), settings=both)[0]
+    assert {1, 2} <= set(np.round(twice.scales).astype(int))
+    once = model.extract(np.asarray(picture, np.float32), settings=dataclasses.replace(both, once=True))[0]
+    apart = np.linalg.norm(once.keypoints[:, None] - once.keypoints[None], axis=-1) + 99 * np.eye(len(once))
+    assert len(once) < len(twice)
+    assert apart.min() > 3
 
 
 def test_blank_and_tiny_pictures(tiny_model: LFNet, camera: NDArray[np.uint8]) -> None:

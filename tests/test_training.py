@@ -27,11 +27,11 @@ from lfnet.training.branches import (
     Correspondences,
     StrategyConfig,
     apply_gradients,
-    describe_counted,
     descriptor_losses,
     detector_losses,
     learn_and_paint,
     see,
+    through_counted,
     two_branch_step,
 )
 from lfnet.training.config import OptimizerConfig, TrainConfig
@@ -371,7 +371,9 @@ def test_pair_loss_spares_j_and_triplet_loss_trains_all_three_inputs() -> None:
     counts[0, 9:] = False
     ones = torch.ones(1, 12)
     keypoints = Keypoints(places, ones, ones, torch.ones(1, 12, 2), counts)
-    correspondences = Correspondences(keypoints, places, ones, torch.ones(1, 12, 2), counts)
+    correspondences = Correspondences(
+        keypoints, places, ones, torch.ones(1, 12, 2), counts, torch.eye(2).expand(1, 12, 2, 2)
+    )
     losses = descriptor_losses(mine, theirs, correspondences, STRATEGY, 0, generator)
     to_mine, to_theirs = torch.autograd.grad(losses["pair"], (mine, theirs), retain_graph=True, allow_unused=True)
     assert bool(to_mine[0, :9].any(-1).all())
@@ -417,7 +419,7 @@ def test_descriptors_that_do_not_count_leave_batch_norm_alone(model: LFNet) -> N
         for each, counted in zip(patches, counts, strict=True)
     ]
     twin = copy.deepcopy(model)
-    described, again = describe_counted(model, patches, counts), describe_counted(twin, scribbled, counts)
+    described, again = through_counted(model.descriptor, patches, counts), through_counted(twin.descriptor, scribbled, counts)
     for first, second, counted in zip(described, again, counts, strict=True):
         torch.testing.assert_close(first, second)
         assert bool((first[~counted] == 0).all())

@@ -84,6 +84,8 @@ class ScaleSpaceConfig:
     at a block's centre and interpolated between, which costs a fraction."""
     window_strength: float = 3.0
     """Strength of the softmax over window and scales."""
+    normalize: bool = True
+    """Give each score map zero mean and unit deviation first (paper). False lets the network say how sharp it is."""
     scale_strength: float = 100.0
     """Strength of the softmax over scales that merges the maps into one."""
 
@@ -155,8 +157,9 @@ class PatchConfig:
     """The spatial transformer (paper section 3.1)."""
 
     sampling: Literal["square", "log-polar"] = "square"
-    """"square" is the paper's. "log-polar" samples rings of growing radius: turning the picture shifts the patch along
-    one axis, zooming it along the other (Ebel et al., "Beyond Cartesian representations for local descriptors", 2019)."""
+    """"square" is the paper's. "log-polar" samples rings of growing radius: a turn of the picture shifts the patch
+    along one axis, a zoom along the other (Ebel et al., "Beyond Cartesian representations for local descriptors",
+    2019)."""
     size: int = 32
     """Side of a square patch in samples; angles of a log-polar one."""
     extent: float = 32.0
@@ -170,7 +173,7 @@ class PatchConfig:
         require_at_least(self, "patches", {"size": 1, "extent": 1, "rings": 2, "inner": 0.1})
         if self.sampling == "log-polar" and (self.size % 8 or self.extent <= 2 * self.inner):
             raise ConfigError(
-                "patches: a log-polar patch needs a multiple of 8 angles and an extent of more than twice the innermost "
+                "patches: a log-polar patch needs a multiple of 8 angles and an extent of more than twice the inner "
                 f"radius, got size {self.size}, extent {self.extent} and inner {self.inner}"
             )
 

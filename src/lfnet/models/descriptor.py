@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -43,7 +42,8 @@ class Descriptor(nn.Module):
         features = patches[:, None]
         layers = list(self.convolutions)
         for conv, norm in zip(layers[::3], layers[1::3], strict=True):
-            assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+            assert isinstance(conv, nn.Conv2d)
+            assert isinstance(norm, nn.BatchNorm2d)
             features = F.relu(conv_norm(conv, norm, wrapped(features) if self.round else features))
         hidden = F.relu(self.hidden_norm(self.hidden(features.flatten(1))))
         return F.normalize(self.output(hidden).float(), dim=-1)

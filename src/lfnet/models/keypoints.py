@@ -56,7 +56,7 @@ def select_peaks(
         number of blocks if that is smaller.
     """
     radius = nms_size // 2
-    height, width = scores.shape[-2:]
+    width = scores.shape[-1]
     values, index = F.max_pool2d(scores, radius + 1, radius + 1, ceil_mode=True, return_indices=True)
     values, index = values.flatten(1), index.flatten(1)
     x, y = index % width, torch.div(index, width, rounding_mode="floor")

@@ -17,7 +17,8 @@ def conv_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d, inputs: Float[Tensor, "B C 
     inputs = inputs.contiguous(memory_format=torch.channels_last)
     if norm.training:
         return norm(conv(inputs))
-    assert norm.running_mean is not None and norm.running_var is not None
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     gain = norm.weight * (norm.running_var + norm.eps).rsqrt()
     shift = norm.bias - norm.running_mean * gain
     if conv.bias is not None:

@@ -87,7 +87,7 @@ class LFNet(nn.Module):
 
     def orient(self, levels: Levels, keypoints: Keypoints) -> Keypoints:
         """Keypoints with the orientations that their patches show; as they are where the maps gave orientations."""
-        if not isinstance(self.detector.orientation, PatchOrientation):
+        if self.config.orientation.mode != "patch":
             return keypoints
         logits = self.orientation_logits(levels, keypoints.points, keypoints.scales)
         return keypoints._replace(orientations=best_angles(logits))
@@ -96,9 +96,12 @@ class LFNet(nn.Module):
         self, levels: Levels, points: Float[Tensor, "B K 2"], scales: Float[Tensor, "B K"]
     ) -> Float[Tensor, "B K A"]:
         """Scores of A angles at given places, read off upright patches (orientation mode "patch" alone)."""
-        assert isinstance(self.detector.orientation, PatchOrientation)
         patches = self.patches_at(levels, points, scales, upright(points))
-        return self.detector.orientation(patches.flatten(0, 1)).unflatten(0, patches.shape[:2])
+        return self._angles_of(patches.flatten(0, 1)).unflatten(0, patches.shape[:2])
+
+    def _angles_of(self, patches: Float[Tensor, "N R S"]) -> Float[Tensor, "N A"]:
+        assert isinstance(self.detector.orientation, PatchOrientation)
+        return self.detector.orientation(patches)
 
     def detect(self, images: Float[Tensor, "B 1 H W"], valid: Bool[Tensor, "B 1 H W"]) -> DetectorMaps:
         """Score, scale and orientation maps of pictures that `normalize_pictures` prepared."""
@@ -202,9 +205,8 @@ class LFNet(nn.Module):
                 angles = torch.from_numpy(orientations[chosen])
                 directions = torch.stack((torch.cos(angles), torch.sin(angles)), -1)
                 sizes = torch.from_numpy(scales[chosen]) * float(np.sqrt(ratio[0] * ratio[1]))
-                rows = self.describe_at(
-                    self.levels(normalized), places[None].to(device), sizes[None].to(device), directions[None].to(device)
-                )
+                where = (each[None].to(device) for each in (places, sizes, directions))
+                rows = self.describe_at(self.levels(normalized), *where)
                 descriptors[chosen] = rows[0].float().cpu().numpy()
         finally:
             self.train(was_training)
@@ -274,8 +276,8 @@ class LFNet(nn.Module):
         directions = [each.orientations for each in found]
         if settings.upright:
             directions = level
-        elif isinstance(self.detector.orientation, PatchOrientation):
-            turns = best_angles(self.detector.orientation(patches(level)))
+        elif self.config.orientation.mode == "patch":
+            turns = best_angles(self._angles_of(patches(level)))
             directions = [part[None] for part in turns.split([len(chosen) for chosen in rows])]
         descriptors = self.descriptor(patches(directions))
 
@@ -286,7 +288,8 @@ class LFNet(nn.Module):
         turns = torch.cat(directions, 1)[0]
         angles = torch.atan2(turns[:, 1], turns[:, 0])
         columns = (torch.cat(points), torch.cat(scales), angles, torch.cat(scores), descriptors)
-        return Features(*(column[ranks].float().cpu().numpy() for column in columns), size)
+        keypoints, sizes, radians, heights, rows_out = (column[ranks].float().cpu().numpy() for column in columns)
+        return Features(keypoints, sizes, radians, heights, rows_out, size)
 
 
 def _split(images: Any) -> list[Any]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import math
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -92,8 +91,8 @@ class GradientOrientation(nn.Module):
 class PatchOrientation(nn.Module):
     """Scores every second angle of an upright log-polar patch; the best one is the orientation.
 
-    Turning the picture shifts the patch along its angles, and convolutions that wrap around shift with it: the scores of
-    a turned patch are the shifted scores. So only which angle wins is learned, never what an angle is.
+    Turning the picture shifts the patch along its angles, and convolutions that wrap around shift with it: the scores
+    of a turned patch are the shifted scores. So only which angle wins is learned, never what an angle is.
     """
 
     def __init__(self, config: OrientationConfig, patches: PatchConfig) -> None:

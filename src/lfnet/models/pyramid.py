@@ -46,10 +46,7 @@ class Octave(NamedTuple):
 def choose(octaves: list[Octave], settings: ExtractionSettings) -> tuple[Int[Tensor, "N"], Int[Tensor, "N"]]:
     """The keypoints of one picture that are kept, best first: the octave of each, and its place among the octave's."""
     points = [octave.whole(octave.keypoints.points[0]) for octave in octaves]
-    scores = [
-        torch.where(octave.keypoints.present[0], octave.keypoints.scores[0], -torch.ones_like(octave.keypoints.scores[0]))
-        for octave in octaves
-    ]
+    scores = [octave.keypoints.scores[0].masked_fill(~octave.keypoints.present[0], -1.0) for octave in octaves]
     if settings.once:
         lost = found_again(points, scores, [octave.size for octave in octaves])
         scores = [each.masked_fill(gone, -1.0) for each, gone in zip(scores, lost, strict=True)]

@@ -56,9 +56,9 @@ class ScaleSpace(nn.Module):
         if fine is not None:
             maps = maps + fine[..., :height, :width]
         with torch.autocast(maps.device.type, enabled=False):
-            normalized = normalize_maps(maps.float(), valid)
             config = self.config
-            competing = window_softmax(normalized, valid, config.window, config.window_strength, config.window_step)
+            maps = normalize_maps(maps.float(), valid) if config.normalize else maps.float()
+            competing = window_softmax(maps, valid, config.window, config.window_strength, config.window_step)
             return merge_scales(competing, scales, config.scale_strength)
 
     def _score_map(self, features: Float[Tensor, "B C h w"], index: int, scale: float) -> Tensor:

@@ -37,6 +37,7 @@ from lfnet.training.losses import (
     orientation_loss,
     pair_loss,
     scale_loss,
+    sharpening_loss,
     triplet_loss,
 )
 from lfnet.training.mining import candidate_count, choose_negatives
@@ -54,6 +55,9 @@ class StrategyConfig:
     """K, points painted and keypoints described per picture (paper: 512)."""
     image_weight: float = 3.0
     """Weight of L_im per painted point: the measured least at which score maps sharpen with all losses on."""
+    sharpening_weight: float = 0.0
+    """Weight of L_ce, the cross-entropy of score map and target (paper: 0). It sharpens score maps that L_im alone
+    leaves flat for thousands of steps."""
     orientation_weight: float = 0.1
     """lambda_ori."""
     scale_weight: float = 0.1
@@ -88,7 +92,7 @@ class StrategyConfig:
     """Keypoints nearer than this to an invalid pixel are left out: half a patch, px."""
 
     def __post_init__(self) -> None:
-        weights = ("image_weight", "orientation_weight", "scale_weight", "pair_weight")
+        weights = ("image_weight", "sharpening_weight", "orientation_weight", "scale_weight", "pair_weight")
         others = ("margin", "pixels_per_point", "negative_radius", "positive_jitter", "depth_tolerance", "mask_reach")
         positive = {"keypoints": 1, "target_sigma": 0.1, "temperature": 1e-3}
         require_at_least(self, "strategy", {**positive, **dict.fromkeys((*weights, *others, "agreement_degrees"), 0)})
@@ -171,13 +175,17 @@ def see_both(
     return part(slice(half)), part(slice(half, None))
 
 
-def detector_losses(learner: DetectorMaps, target: Target, reach: float) -> dict[str, Tensor]:
-    """L_im, L_ori and L_s of the learner's maps against what the painter painted."""
+def detector_losses(
+    learner: DetectorMaps, target: Target, reach: float, sharpening: bool = False
+) -> dict[str, Tensor]:
+    """L_im, L_ori and L_s of the learner's maps against what the painter painted, and L_ce if it is asked for."""
     scales = sample(learner.scales, target.points, mode="nearest")[..., 0]
     losses = {
         "image": image_loss(learner.scores, target.scores, target.known, target.present),
         "scale": scale_loss(scales, target.scales, target.present, reach),
     }
+    if sharpening:
+        losses["sharpening"] = sharpening_loss(learner.scores, target.scores, target.known)
     if learner.orientations is not None and target.orientations is not None:
         orientations = sample(learner.orientations, target.points, mode="nearest")
         losses["orientation"] = orientation_loss(orientations, target.orientations, target.present)
@@ -305,6 +313,7 @@ def two_branch_step(
     losses = {name: (directions[0].losses[name] + directions[1].losses[name]) / 2 for name in directions[0].losses}
     detector_loss = (
         strategy.image_weight * losses["image"]
+        + strategy.sharpening_weight * losses.get("sharpening", 0.0)
         + strategy.orientation_weight * losses["orientation"]
         + strategy.scale_weight * losses["scale"]
         + strategy.pair_weight * losses["pair"]
@@ -333,7 +342,7 @@ def learn_and_paint(
         strategy.pixels_per_point,
         strategy.subpixel_targets,
     )
-    losses = detector_losses(learner.maps, target, model.config.scale_space.reach)
+    losses = detector_losses(learner.maps, target, model.config.scale_space.reach, strategy.sharpening_weight > 0)
     correspondences = correspond(model, learner, painter, j_from_i, target.visible, strategy, generator)
     return Direction(target, correspondences, losses)
 

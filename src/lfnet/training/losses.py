@@ -36,6 +36,18 @@ def image_loss(
     return (squared / present.sum(1).clamp_min(1)).mean()
 
 
+def sharpening_loss(
+    scores: Float[Tensor, "B 1 H W"], target: Float[Tensor, "B 1 H W"], known: Bool[Tensor, "B 1 H W"]
+) -> Float[Tensor, ""]:
+    """L_ce: cross-entropy of the score map, a softmax over windows, and the painted target, per painted mass.
+
+    Where scores are still low, L_im's gradient is as low; this one's is not, so maps sharpen from the first steps on.
+    """
+    painted = target * known
+    logs = scores.clamp_min(1e-9).log()
+    return -((painted * logs).sum((1, 2, 3)) / painted.sum((1, 2, 3)).clamp_min(1)).mean()
+
+
 def orientation_loss(
     orientations: Float[Tensor, "B K 2"], target: Float[Tensor, "B K 2"], counts: Bool[Tensor, "B K"]
 ) -> Float[Tensor, ""]:
