@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from conftest import lean_config
 from lfnet.features import Features
 from lfnet.geometry.filters import gaussian_blur, gradients
 from lfnet.models.config import (
@@ -38,11 +39,14 @@ from lfnet.models.keypoints import (
     fit_peaks,
     refine,
     select_peaks,
+    upright,
     usable_pixels,
 )
+from lfnet.models.layers import conv_norm, wrapped
 from lfnet.models.lfnet import LFNet
-from lfnet.models.orientation import GradientOrientation
-from lfnet.models.patches import sample_patches, smooth_for_patches
+from lfnet.models.orientation import GradientOrientation, best_angles
+from lfnet.models.patches import patch_levels, ring_levels, sample_patches, smooth_for_patches
+from lfnet.models.pyramid import found_again
 from lfnet.models.scale_space import merge_scales, normalize_maps, window_softmax
 from lfnet.models.weights import WeightsError, describe_weights, load_weights, save_weights
 
@@ -148,6 +152,61 @@ def test_half_resolution_of_odd_pictures(tiny_model: LFNet, camera: NDArray[np.u
     assert maps.orientations.shape == (1, 2, 71, 93)
 
 
+@pytest.fixture(scope="module")
+def lean_model() -> LFNet:
+    """The small lean network, with statistics of batch norm that a wrong fusion would show."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = LFNet(lean_config()).eval()
+        for module in model.modules():
+            if isinstance(module, (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)):
+                torch.nn.init.uniform_(module.running_mean, -0.2, 0.2)
+                torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
+                torch.nn.init.uniform_(module.weight, 0.5, 2.0)
+                torch.nn.init.uniform_(module.bias, -0.2, 0.2)
+    return model
+
+
+def test_quarter_resolution_is_not_shifted(lean_model: LFNet, camera: NDArray[np.uint8]) -> None:
+    image = as_input(camera[:80, :96])
+    state = {name: value.flip(-1) if value.ndim == 4 else value for name, value in lean_model.state_dict().items()}
+    for name, value in state.items():
+        for places, part in ((4, "score_convs"), (2, "fine")):
+            if part in name:
+                state[name] = value.unflatten(0, (places, places)).flip(1).flatten(0, 1)
+    twin = LFNet(lean_model.config).eval()
+    twin.load_state_dict(state)
+    with torch.no_grad():
+        maps = lean_model.detect(image, everywhere(image))
+        in_mirror = twin.detect(image.flip(-1), everywhere(image))
+    torch.testing.assert_close(in_mirror.scores.flip(-1), maps.scores, atol=1e-4, rtol=1e-3)
+    assert maps.orientations is None
+    assert bool((maps.scales == 1).all())
+
+
+def test_quarter_resolution_of_any_size(lean_model: LFNet, camera: NDArray[np.uint8]) -> None:
+    for height, width in ((70, 91), (73, 94), (16, 19)):
+        image = as_input(camera[:height, :width])
+        with torch.no_grad():
+            scores = lean_model.detect(image, everywhere(image)).scores
+        assert scores.shape == (1, 1, height, width)
+        assert 0 <= float(scores.min()) <= float(scores.max()) <= 1
+
+
+def test_a_convolution_holds_its_batch_norm() -> None:
+    conv, norm = torch.nn.Conv2d(3, 5, 3, 2, 1), torch.nn.BatchNorm2d(5)
+    with torch.no_grad():
+        for _ in range(3):
+            norm(3 * torch.randn(8, 5, 6, 6, generator=seeded()) + 1)
+        norm.weight.uniform_(0.5, 2, generator=seeded())
+        norm.bias.uniform_(-1, 1, generator=seeded())
+    maps = torch.randn(2, 3, 9, 10, generator=seeded(1))
+    norm.eval()
+    torch.testing.assert_close(conv_norm(conv, norm, maps), norm(conv(maps)), atol=1e-5, rtol=1e-5)
+    norm.train()
+    torch.testing.assert_close(conv_norm(conv, norm, maps), copy.deepcopy(norm)(conv(maps)))
+
+
 def test_orientation_head_starts_at_angle_0(paper_model: LFNet, camera: NDArray[np.uint8]) -> None:
     image = as_input(camera[:80, :80])
     with torch.no_grad():
@@ -204,6 +263,20 @@ def test_window_softmax_agrees_with_a_slow_reference() -> None:
     for index in range(2):
         expected = slow_window_softmax(maps[index].numpy(), valid[index, 0].numpy(), 15, 3.0)
         np.testing.assert_allclose(fast[index].numpy(), expected, rtol=1e-4, atol=1e-9)
+
+
+def test_window_softmax_in_blocks_is_near_that_of_pixels() -> None:
+    """Exact where the sum is the same everywhere; within a few percent where it varies slowly; zero outside."""
+    flat, valid = torch.zeros(1, 2, 40, 44), torch.ones(1, 1, 40, 44, dtype=torch.bool)
+    in_blocks = window_softmax(flat, valid, 20, 3.0, 4)
+    torch.testing.assert_close(in_blocks[..., 12:28, 12:32], torch.full((1, 2, 16, 20), 1 / 800))
+    smooth = gaussian_blur(torch.randn(1, 1, 61, 63, generator=seeded()), 6.0) * 4
+    valid = torch.ones(1, 1, 61, 63, dtype=torch.bool)
+    valid[..., :5, :9] = False
+    near = window_softmax(smooth, valid, 21, 3.0, 3)[..., 15:45, 15:45]
+    exact = window_softmax(smooth, valid, 21, 3.0)[..., 15:45, 15:45]
+    assert float((near / exact - 1).abs().max()) < 0.1
+    assert bool((window_softmax(smooth, valid, 21, 3.0, 3)[..., :5, :9] == 0).all())
 
 
 def test_window_softmax_bears_peaks_far_apart_in_height() -> None:
@@ -442,6 +515,128 @@ def test_smoothing_only_where_patches_are_coarser_than_pixels(camera: NDArray[np
     assert smooth_for_patches(image, PatchConfig(32, 32.0)) is image
     coarse = smooth_for_patches(image, PatchConfig(16, 32.0))
     torch.testing.assert_close(coarse, gaussian_blur(image, 1.0))
+
+
+LOG_POLAR = PatchConfig(size=32, extent=64.0, sampling="log-polar", rings=16, inner=2.0)
+
+
+def test_log_polar_patches_read_rings_and_angles() -> None:
+    """A picture that is linear in x and y is read exactly at every level, so each sample tells its place."""
+    y, x = torch.meshgrid(torch.arange(160.0), torch.arange(170.0), indexing="ij")
+    points, scales = torch.tensor([[[80.3, 77.8]]]), torch.tensor([[0.9]])
+    turn = torch.tensor([[[math.cos(0.7), math.sin(0.7)]]])
+    read = [
+        sample_patches(patch_levels(plane[None, None], LOG_POLAR), points, scales, turn, LOG_POLAR)[0, 0]
+        for plane in (x, y)
+    ]
+    assert read[0].shape == LOG_POLAR.shape == (16, 32)
+    radii = torch.hypot(read[0] - 80.3, read[1] - 77.8)
+    expected = 0.9 * 2.0 * (32.0 / 2.0) ** (torch.arange(16) / 15)
+    # Halving a side that is odd is not quite a factor of 2: up to 0.1 px, where samples are 6 px apart.
+    torch.testing.assert_close(radii, expected[:, None].expand(16, 32), atol=2e-3, rtol=5e-3)
+    angles = torch.atan2(read[1] - 77.8, read[0] - 80.3) - 0.7 - torch.arange(32) * math.pi / 16
+    torch.testing.assert_close(angles.cos(), torch.ones(16, 32), atol=1e-4, rtol=0)
+
+
+def test_outer_rings_are_read_from_blurred_pictures() -> None:
+    """White noise, read at places many pixels apart, must not come through whole."""
+    noise = torch.randn(1, 1, 256, 256, generator=seeded())
+    levels = patch_levels(noise, LOG_POLAR)
+    assert [tuple(level.shape[-2:]) for level in levels] == [(256, 256), (128, 128), (64, 64), (32, 32)]
+    assert ring_levels(LOG_POLAR)[0] == 0
+    points = 60 + 130 * torch.rand(1, 200, 2, generator=seeded(1))
+    patches = sample_patches(levels, points, torch.ones(1, 200), upright(points), LOG_POLAR)[0]
+    deviation = patches.square().mean((0, 2)).sqrt()
+    assert float(deviation[0]) > 0.6
+    assert float(deviation[-1]) < 0.2
+
+
+def test_turning_the_picture_shifts_a_log_polar_patch(camera: NDArray[np.uint8]) -> None:
+    picture = as_input(camera[:161, :161])
+    turned = picture.rot90(-1, (2, 3))
+    point, ones = torch.tensor([[[80.0, 80.0]]]), torch.ones(1, 1)
+    before, after = (
+        sample_patches(patch_levels(each, LOG_POLAR), point, ones, upright(point), LOG_POLAR)[0, 0]
+        for each in (picture, turned)
+    )
+    torch.testing.assert_close(after, before.roll(8, -1), atol=1e-4, rtol=1e-3)
+
+
+def test_orientations_of_patches_turn_with_the_picture(lean_model: LFNet, camera: NDArray[np.uint8]) -> None:
+    picture = as_input(camera[:201, :201])
+    places = torch.tensor([[[100.0, 100.0], [70.0, 120.0], [130.0, 90.0], [88.0, 60.0]]])
+    directions = {}
+    for quarter in (0, 1):
+        image = picture.rot90(-quarter, (2, 3))
+        points = places if quarter == 0 else torch.stack((200 - places[..., 1], places[..., 0]), -1)
+        with torch.no_grad():
+            logits = lean_model.orientation_logits(lean_model.levels(image), points, torch.ones(1, 4))
+        directions[quarter] = (logits, best_angles(logits))
+    torch.testing.assert_close(directions[1][0], directions[0][0].roll(4, -1), atol=1e-3, rtol=1e-3)
+    cos, sin = directions[0][1].unbind(-1)
+    torch.testing.assert_close(directions[1][1], torch.stack((-sin, cos), -1), atol=1e-3, rtol=0)
+
+
+def test_best_angle_is_the_peak_of_a_parabola() -> None:
+    logits = -((torch.arange(16.0) - 5.3) ** 2)
+    angle = 5.3 * 2 * math.pi / 16
+    torch.testing.assert_close(best_angles(logits), torch.tensor([math.cos(angle), math.sin(angle)]))
+    torch.testing.assert_close(best_angles(torch.eye(16)[0]), torch.tensor([1.0, 0.0]))
+
+
+def test_descriptors_of_log_polar_patches_see_no_seam(lean_model: LFNet) -> None:
+    """Shifting a patch by as many angles as the strides of its convolutions shifts their maps, all around."""
+    patches = torch.randn(3, 16, 32, generator=seeded())
+    layers = lean_model.descriptor.convolutions
+
+    def maps(inputs: Tensor) -> Tensor:
+        features = inputs[:, None]
+        for number in (0, 3, 6):
+            features = torch.relu(conv_norm(layers[number], layers[number + 1], wrapped(features)))
+        return features
+
+    with torch.no_grad():
+        torch.testing.assert_close(maps(patches.roll(8, -1)), maps(patches).roll(1, -1), atol=1e-5, rtol=1e-4)
+
+
+def test_features_turn_with_the_picture(lean_model: LFNet, camera: NDArray[np.uint8]) -> None:
+    """By a quarter: at the same places a descriptor is the same, and its orientation a quarter further."""
+    picture = camera[:192, :192]
+    keypoints = np.array([[96.0, 96.0], [70.5, 101.0], [120.25, 88.0]], np.float32)
+    around = np.ascontiguousarray(np.rot90(picture, -1))
+    there = np.column_stack((191 - keypoints[:, 1], keypoints[:, 0]))
+    angles = np.array([0.3, -2.0, 1.1])
+    ones = np.ones(3)
+    before = lean_model.describe(picture, keypoints, ones, angles)
+    after = lean_model.describe(around, there, ones, angles + math.pi / 2)
+    np.testing.assert_allclose(after, before, atol=1e-4)
+
+
+def test_keypoints_may_be_spread(lean_model: LFNet, camera: NDArray[np.uint8]) -> None:
+    close = lean_model.extract(camera, settings=ExtractionSettings(max_keypoints=200))[0]
+    spread = lean_model.extract(camera, settings=ExtractionSettings(max_keypoints=200, min_distance=12))[0]
+    distances = [
+        np.linalg.norm(each.keypoints[:, None] - each.keypoints[None], axis=-1) + 99 * np.eye(len(each))
+        for each in (close, spread)
+    ]
+    assert distances[0].min() < 12 <= distances[1].min() + 1e-3
+    # The best one stays, and whatever was dropped is near something better.
+    assert spread.keypoints[0].tolist() == close.keypoints[0].tolist()
+    assert {tuple(place) for place in close.keypoints[:5]} - {tuple(place) for place in spread.keypoints} == {
+        tuple(place)
+        for number, place in enumerate(close.keypoints[:5])
+        if any(np.linalg.norm(place - better) < 12 for better in spread.keypoints if tuple(better) != tuple(place))
+        and number > 0
+    }
+
+
+def test_a_place_of_two_octaves_counts_once() -> None:
+    points = [torch.tensor([[10.0, 10.0], [50.0, 50.0]]), torch.tensor([[12.5, 10.0], [53.5, 50.0], [80.0, 80.0]])]
+    scores = [torch.tensor([0.5, 0.5]), torch.tensor([0.6, 0.6, 0.1])]
+    lost = found_again(points, scores, [1.0, 0.5])
+    assert [each.tolist() for each in lost] == [[True, False], [False, False, False]]
+    lost = found_again(points, [scores[0] + 0.2, scores[1]], [1.0, 0.5])
+    assert [each.tolist() for each in lost] == [[False, False], [True, False, False]]
 
 
 def test_normalized_patches_do_not_see_gain_and_bias() -> None:

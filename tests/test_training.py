@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from conftest import tiny_config
+from conftest import lean_config, tiny_config
 from lfnet.data.augment import GeometricConfig
 from lfnet.data.pair import Pair, View, concatenate_pairs
 from lfnet.data.resample import crop_transform
@@ -25,7 +25,9 @@ from lfnet.models.keypoints import Keypoints
 from lfnet.models.lfnet import LFNet
 from lfnet.training.branches import (
     Correspondences,
+    StepResult,
     StrategyConfig,
+    agreeing,
     apply_gradients,
     descriptor_losses,
     detector_losses,
@@ -36,7 +38,16 @@ from lfnet.training.branches import (
 )
 from lfnet.training.config import OptimizerConfig, TrainConfig
 from lfnet.training.loop import TrainingError, learning_rate, new_state, train_step
-from lfnet.training.losses import image_loss, orientation_loss, pair_loss, scale_loss, triplet_loss
+from lfnet.training.losses import (
+    angle_loss,
+    dual_softmax_loss,
+    image_loss,
+    orientation_loss,
+    pair_loss,
+    scale_loss,
+    sharpening_loss,
+    triplet_loss,
+)
 from lfnet.training.mining import candidate_count, choose_negatives
 from lfnet.training.targets import draw_points, paint_target, safe_inverse
 
@@ -79,7 +90,8 @@ def test_image_loss_sums_visible_pixels_per_painted_point() -> None:
 
 
 def test_a_blank_score_map_costs_the_energy_of_the_gaussians() -> None:
-    target = draw_points(torch.tensor([[[10, 10], [25, 14]]]), torch.ones(1, 2, dtype=torch.bool), (40, 40), 0.5)
+    places = torch.tensor([[[10.0, 10.0], [25.0, 14.0]]])
+    target = draw_points(places, torch.ones(1, 2, dtype=torch.bool), (40, 40), 0.5)
     blank = image_loss(torch.zeros(1, 1, 40, 40), target, target >= 0, torch.ones(1, 2, dtype=torch.bool))
     by_hand = sum(math.exp(-2 * (x * x + y * y)) ** 2 for x in range(-3, 4) for y in range(-3, 4))
     assert float(blank) == pytest.approx(by_hand, rel=1e-5)
@@ -107,6 +119,53 @@ def test_orientation_scale_pair_and_triplet_losses_by_hand() -> None:
     # max(0, 0 - 2 + 1) and max(0, 2 - 0 + 1)
     assert float(triplet_loss(anchors, positives, negatives, counts, 1.0)) == pytest.approx((0 + 3) / 2)
     assert float(triplet_loss(anchors, positives, negatives, counts, 2.5)) == pytest.approx((0.5 + 4.5) / 2)
+
+
+def test_sharpening_loss_is_a_cross_entropy_that_the_target_itself_minimises() -> None:
+    scores = torch.full((1, 1, 4, 4), 0.1)
+    target, known = torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 4, 4, dtype=torch.bool)
+    target[0, 0, 1, 1], target[0, 0, 1, 2], target[0, 0, 3, 3] = 1.0, 0.5, 1.0
+    known[0, 0, 3, 3] = False
+    scores[0, 0, 1, 1], scores[0, 0, 1, 2] = 0.4, 0.2
+    by_hand = -(math.log(0.4) + 0.5 * math.log(0.2)) / 1.5
+    assert float(sharpening_loss(scores, target, known)) == pytest.approx(by_hand)
+    share = target * known / (target * known).sum()
+    best = float(sharpening_loss(share, target, known))
+    for seed in range(5):
+        others = torch.softmax(torch.randn(16, generator=seeded(seed)), 0).view(1, 1, 4, 4)
+        assert float(sharpening_loss(others, target, known)) > best
+
+
+def test_angle_loss_is_a_cross_entropy_shared_by_two_angles() -> None:
+    logits = torch.randn(1, 2, 8, generator=seeded())
+    logs = torch.log_softmax(logits, -1)[0]
+    turns = torch.tensor([2.25, -0.5]) * math.pi / 4
+    target = torch.stack((turns.cos(), turns.sin()), -1)[None]
+    by_hand = [-0.75 * logs[0, 2] - 0.25 * logs[0, 3], -0.5 * logs[1, 7] - 0.5 * logs[1, 0]]
+    counts = torch.ones(1, 2, dtype=torch.bool)
+    assert float(angle_loss(logits, target, counts)) == pytest.approx(float(sum(by_hand)) / 2, abs=1e-5)
+    counts[0, 1] = False
+    assert float(angle_loss(logits, target, counts)) == pytest.approx(float(by_hand[0]), abs=1e-5)
+
+
+def test_dual_softmax_by_hand() -> None:
+    """Two pairs of three places: those of the other pair are negatives, near ones of the same pair are left out."""
+    generator = seeded()
+    mine, theirs = (
+        torch.nn.functional.normalize(torch.randn(2, 3, 8, generator=generator), dim=-1) for _ in range(2)
+    )
+    places = torch.tensor([[[0.0, 0.0], [3.0, 0.0], [50.0, 0.0]]]).expand(2, 3, 2)
+    counts = torch.tensor([[True, True, True], [True, False, True]])
+    loss = dual_softmax_loss(mine, theirs, places, places, counts, 10.0, 0.1)
+    rows = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 2)]
+    total = 0.0
+    for anchors, others in ((mine, theirs), (theirs, mine)):
+        for row in rows:
+            kept = [other for other in rows if other == row or {row, other} != {(0, 0), (0, 1)}]
+            powers = {other: math.exp(float(anchors[row] @ others[other]) / 0.1) for other in kept}
+            total -= math.log(powers[row] / sum(powers.values())) / len(rows) / 2
+    assert float(loss) == pytest.approx(total, rel=1e-5)
+    assert float(dual_softmax_loss(mine, theirs, places, places, counts & False, 10.0, 0.1)) == 0
 
 
 def test_losses_of_nothing_are_zero_with_zero_gradient() -> None:
@@ -157,6 +216,33 @@ def test_target_has_sharp_peaks_at_the_warped_maxima() -> None:
         assert float(drawn[y + 1, x + 1]) == pytest.approx(math.exp(-1 / 0.25), abs=1e-5)
         drawn[y - 3 : y + 4, x - 3 : x + 4] = 0
     assert float(drawn.abs().max()) == 0
+
+
+def test_points_are_painted_between_pixels() -> None:
+    points, present = torch.tensor([[[10.3, 9.6], [0.2, 20.0]]]), torch.ones(1, 2, dtype=torch.bool)
+    drawn = draw_points(points, present, (30, 25), 0.5)[0, 0]
+    y, x = torch.meshgrid(torch.arange(30.0), torch.arange(25.0), indexing="ij")
+    by_hand = torch.stack([torch.exp(-((x - u) ** 2 + (y - v) ** 2) / 0.5) for u, v in points[0].tolist()]).amax(0)
+    torch.testing.assert_close(drawn, by_hand, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("zoom", [0.7, 1.0, 1.5])
+def test_subpixel_targets_lie_where_j_sees_the_peaks(zoom: float) -> None:
+    """Peaks of j at known places between pixels are painted at their true places in i, whatever the zoom."""
+    j_from_i = crop_transform(torch.tensor([31.0, 28.0]), 0.5, zoom, SIDE)
+    places = [(20.3, 22.4), (40.6, 18.5), (25.2, 44.0), (43.7, 41.45)]
+    painter = constant_maps(blob_scores(places, [0.9, 0.3, 0.7, 0.5]), 1.0, 0.0)
+    warp = warp_by_homography(j_from_i, ALL, (SIDE, SIDE))
+    in_i, _ = apply_homography(torch.linalg.inv(j_from_i), torch.tensor([places]))
+    errors = {}
+    for subpixel in (False, True):
+        target = paint_target(painter, warp, ALL, 4, 5, 0.5, subpixel=subpixel)
+        assert bool(target.present.all())
+        distances = torch.cdist(target.points, in_i)[0]
+        errors[subpixel] = float(distances.amin(1).max())
+        assert float(distances.amin(0).max()) < 1
+    assert errors[True] < 0.05
+    assert errors[True] < errors[False] / 4
 
 
 def test_target_leaves_out_what_j_does_not_see_or_may_not_use() -> None:
@@ -419,7 +505,8 @@ def test_descriptors_that_do_not_count_leave_batch_norm_alone(model: LFNet) -> N
         for each, counted in zip(patches, counts, strict=True)
     ]
     twin = copy.deepcopy(model)
-    described, again = through_counted(model.descriptor, patches, counts), through_counted(twin.descriptor, scribbled, counts)
+    described = through_counted(model.descriptor, patches, counts)
+    again = through_counted(twin.descriptor, scribbled, counts)
     for first, second, counted in zip(described, again, counts, strict=True):
         torch.testing.assert_close(first, second)
         assert bool((first[~counted] == 0).all())
@@ -427,6 +514,51 @@ def test_descriptors_that_do_not_count_leave_batch_norm_alone(model: LFNet) -> N
     assert all(torch.equal(value, twin.state_dict()[name]) for name, value in model.state_dict().items())
     alone = model.descriptor(torch.cat([p[c] for p, c in zip(patches, counts, strict=True)]))
     torch.testing.assert_close(torch.cat([d[c] for d, c in zip(described, counts, strict=True)]), alone)
+
+
+def test_orientations_of_j_give_way_only_where_they_disagree(model: LFNet, pair: Pair) -> None:
+    turn = 0.7
+    jacobian = torch.tensor([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]]).expand(1, 2, 2, 2)
+    ones, counts = torch.ones(1, 2), torch.ones(1, 2, dtype=torch.bool)
+    mine = torch.tensor([[[1.0, 0.0], [1.0, 0.0]]])
+    near, far = turn + math.radians(15), turn + math.radians(40)
+    theirs = torch.tensor([[[math.cos(near), math.sin(near)], [math.cos(far), math.sin(far)]]])
+    keypoints = Keypoints(torch.zeros(1, 2, 2), ones, ones, mine, counts)
+    found = Correspondences(keypoints, torch.zeros(1, 2, 2), ones, theirs, counts, jacobian)
+    assert agreeing(found, 180) is found
+    directions = agreeing(found, 25).orientations_j
+    assert directions[0, 0].tolist() == theirs[0, 0].tolist()
+    assert directions[0, 1].tolist() == pytest.approx([math.cos(turn), math.sin(turn)])
+
+
+def lean_pair_step(pair: Pair) -> tuple[LFNet, StepResult]:
+    strategy = StrategyConfig(
+        keypoints=32, sharpening_weight=1.0, subpixel_targets=True, descriptor_loss="dual_softmax",
+        agreement_degrees=25,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = LFNet(lean_config())
+    return model, two_branch_step(model, pair, strategy, 0, seeded())
+
+
+def test_a_lean_step_trains_all_of_both_networks(pair: Pair) -> None:
+    model, result = lean_pair_step(pair)
+    assert set(result.losses) == {"image", "sharpening", "orientation", "scale", "pair", "dual_softmax"}
+    apply_gradients(model, result)
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert float(parameter.grad.abs().max()) > 0, name
+
+
+def test_patch_orientations_are_taught_by_j_s_one_angle(pair: Pair) -> None:
+    """L_ori reaches the scores of angles through i's patches alone, and nothing of the detector's maps."""
+    model, result = lean_pair_step(pair)
+    gradients = torch.autograd.grad(
+        result.losses["orientation"], list(model.detector.parameters()), allow_unused=True
+    )
+    for (name, _), gradient in zip(model.detector.named_parameters(), gradients, strict=True):
+        assert (gradient is not None) == name.startswith("orientation."), name
 
 
 def test_positives_are_disturbed_as_far_as_told(model: LFNet, pair: Pair) -> None:

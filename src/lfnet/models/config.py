@@ -156,14 +156,14 @@ class KeypointConfig:
 class PatchConfig:
     """The spatial transformer (paper section 3.1)."""
 
-    sampling: Literal["square", "log-polar"] = "square"
-    """"square" is the paper's. "log-polar" samples rings of growing radius: a turn of the picture shifts the patch
-    along one axis, a zoom along the other (Ebel et al., "Beyond Cartesian representations for local descriptors",
-    2019)."""
     size: int = 32
     """Side of a square patch in samples; angles of a log-polar one."""
     extent: float = 32.0
     """Side, or diameter of the outermost ring, in pixels of the picture at scale 1 (paper: 32)."""
+    sampling: Literal["square", "log-polar"] = "square"
+    """"square" is the paper's. "log-polar" samples rings of growing radius: a turn of the picture shifts the patch
+    along one axis, a zoom along the other (Ebel et al., "Beyond Cartesian representations for local descriptors",
+    2019)."""
     rings: int = 16
     """Rings of a log-polar patch."""
     inner: float = 1.5
