@@ -37,8 +37,8 @@ from lfnet.models.keypoints import (
     climb,
     detect_keypoints,
     fit_peaks,
-    refine,
     select_peaks,
+    soft_argmax,
     upright,
     usable_pixels,
 )
@@ -386,7 +386,8 @@ def test_refinement_finds_the_centre_of_a_gaussian() -> None:
         scores = np.exp(-((x - centre_x) ** 2 + (y - centre_y) ** 2) / (2 * 1.0**2)).astype(np.float32)
         peak = np.array([round(centre_x), round(centre_y)])
         config = KeypointConfig(subpixel=5, subpixel_strength=10.0)
-        refined = refine(torch.from_numpy(scores)[None, None], torch.from_numpy(peak)[None, None], config)[0, 0]
+        maximum = torch.from_numpy(peak)[None, None]
+        refined = torch.from_numpy(peak) + soft_argmax(torch.from_numpy(scores)[None, None], maximum, config)[0, 0]
         window = scores[peak[1] - 2 : peak[1] + 3, peak[0] - 2 : peak[0] + 3].astype(np.float64)
         weights = np.exp(10 * window)
         weights /= weights.sum()
@@ -395,8 +396,8 @@ def test_refinement_finds_the_centre_of_a_gaussian() -> None:
         np.testing.assert_allclose(refined.numpy(), by_hand, atol=1e-4)
         error, whole = np.abs(refined.numpy() - [centre_x, centre_y]), np.abs(peak - [centre_x, centre_y])
         assert bool((error <= 0.65 * whole + 1e-3).all())
-    on_grid = refine(torch.from_numpy(scores)[None, None], torch.tensor([[[3, 4]]]), KeypointConfig(subpixel=1))
-    assert on_grid.tolist() == [[[3.0, 4.0]]]
+    on_grid = soft_argmax(torch.from_numpy(scores)[None, None], torch.tensor([[[3, 4]]]), KeypointConfig(subpixel=1))
+    assert on_grid.tolist() == [[[0.0, 0.0]]]
 
 
 @pytest.mark.parametrize(("height", "sigma"), [(1.0, 0.5), (0.02, 0.7), (1e-4, 1.5)])
@@ -405,16 +406,18 @@ def test_a_fitted_peak_is_that_of_the_gaussian_however_low(height: float, sigma:
     for centre_x, centre_y in ((10.3, 9.8), (7.0, 12.0), (12.4, 11.6)):
         scores = height * torch.exp(-((x - centre_x) ** 2 + (y - centre_y) ** 2) / (2 * sigma**2))
         peak = torch.tensor([[[round(centre_x), round(centre_y)]]])
-        config = KeypointConfig(refinement="peak-fit")
-        found = refine(scores[None, None], peak, config)[0, 0]
-        torch.testing.assert_close(found, torch.tensor([centre_x, centre_y]), atol=1e-3, rtol=0)
+        found = fit_peaks(scores[None, None], peak)
+        torch.testing.assert_close((peak + found.offsets)[0, 0], torch.tensor([centre_x, centre_y]), atol=1e-3, rtol=0)
+        assert float(found.widths) == pytest.approx(sigma, rel=1e-3)
         beside = climb(scores[None, None], peak + torch.tensor([1, -1]))
         assert beside.tolist() == peak.tolist()
 
 
 def test_what_has_no_peak_stays_where_it_is() -> None:
     slope = torch.arange(9.0)[None, None, None].expand(1, 1, 9, 9) + 1
-    assert fit_peaks(slope, torch.tensor([[[4, 4], [0, 0]]])).tolist() == [[[0.0, 0.0], [0.0, 0.0]]]
+    found = fit_peaks(slope, torch.tensor([[[4, 4], [0, 0]]]))
+    assert found.offsets.tolist() == [[[0.0, 0.0], [0.0, 0.0]]]
+    assert bool((found.widths > 3).all())
 
 
 def test_subpixel_gradient_is_an_option() -> None:
@@ -633,9 +636,9 @@ def test_keypoints_may_be_spread(lean_model: LFNet, camera: NDArray[np.uint8]) -
 def test_a_place_of_two_octaves_counts_once() -> None:
     points = [torch.tensor([[10.0, 10.0], [50.0, 50.0]]), torch.tensor([[12.5, 10.0], [53.5, 50.0], [80.0, 80.0]])]
     scores = [torch.tensor([0.5, 0.5]), torch.tensor([0.6, 0.6, 0.1])]
-    lost = found_again(points, scores, [1.0, 0.5])
+    lost = found_again(points, scores, [1.0, 0.5], (100, 120))
     assert [each.tolist() for each in lost] == [[True, False], [False, False, False]]
-    lost = found_again(points, [scores[0] + 0.2, scores[1]], [1.0, 0.5])
+    lost = found_again(points, [scores[0] + 0.2, scores[1]], [1.0, 0.5], (100, 120))
     assert [each.tolist() for each in lost] == [[False, False], [True, False, False]]
 
 
@@ -939,7 +942,7 @@ def test_octaves_speak_in_pixels_of_the_picture(tiny_model: LFNet) -> None:
     once = model.extract(np.asarray(picture, np.float32), settings=dataclasses.replace(both, once=True))[0]
     apart = np.linalg.norm(once.keypoints[:, None] - once.keypoints[None], axis=-1) + 99 * np.eye(len(once))
     assert len(once) < len(twice)
-    assert apart.min() > 3
+    assert apart.min() > 2
 
 
 def test_blank_and_tiny_pictures(tiny_model: LFNet, camera: NDArray[np.uint8]) -> None:

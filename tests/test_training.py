@@ -456,7 +456,7 @@ def test_pair_loss_spares_j_and_triplet_loss_trains_all_three_inputs() -> None:
     counts = torch.ones(1, 12, dtype=torch.bool)
     counts[0, 9:] = False
     ones = torch.ones(1, 12)
-    keypoints = Keypoints(places, ones, ones, torch.ones(1, 12, 2), counts)
+    keypoints = Keypoints(places, ones, ones, torch.ones(1, 12, 2), counts, ones)
     correspondences = Correspondences(
         keypoints, places, ones, torch.ones(1, 12, 2), counts, torch.eye(2).expand(1, 12, 2, 2)
     )
@@ -523,7 +523,7 @@ def test_orientations_of_j_give_way_only_where_they_disagree(model: LFNet, pair:
     mine = torch.tensor([[[1.0, 0.0], [1.0, 0.0]]])
     near, far = turn + math.radians(15), turn + math.radians(40)
     theirs = torch.tensor([[[math.cos(near), math.sin(near)], [math.cos(far), math.sin(far)]]])
-    keypoints = Keypoints(torch.zeros(1, 2, 2), ones, ones, mine, counts)
+    keypoints = Keypoints(torch.zeros(1, 2, 2), ones, ones, mine, counts, ones)
     found = Correspondences(keypoints, torch.zeros(1, 2, 2), ones, theirs, counts, jacobian)
     assert agreeing(found, 180) is found
     directions = agreeing(found, 25).orientations_j

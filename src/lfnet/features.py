@@ -32,12 +32,17 @@ class Features:
     distance."""
     image_size: Size
     """(width, height) of the picture, in pixels."""
+    sigmas: NDArray[np.float32] | None = None
+    """(N,) positive: how exact each position is, as a deviation in pixels of the picture along an axis; None where
+    the method does not say."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keypoints", np.asarray(self.keypoints, dtype=np.float32))
         if self.keypoints.ndim != 2 or self.keypoints.shape[1] != 2:
             raise ValueError(f"keypoints must have shape (N, 2), got {self.keypoints.shape}")
-        for name in ("scales", "orientations", "scores"):
+        for name in ("scales", "orientations", "scores", "sigmas"):
+            if name == "sigmas" and self.sigmas is None:
+                continue
             values = np.asarray(getattr(self, name), dtype=np.float32)
             object.__setattr__(self, name, values)
             if values.shape != (len(self.keypoints),):
@@ -57,14 +62,17 @@ class Features:
         self._check_values()
 
     def _check_values(self) -> None:
-        for name in ("keypoints", "scales", "orientations", "scores", "descriptors"):
+        for name in ("keypoints", "scales", "orientations", "scores", "descriptors", "sigmas"):
             values = getattr(self, name)
+            if values is None:
+                continue
             if values.dtype != np.uint8 and not np.isfinite(values).all():
                 raise ValueError(
                     f"{name} hold NaN or infinity: check the picture and the weights they come from"
                 )
-        if (self.scales <= 0).any():
-            raise ValueError(f"scales must be positive, got {self.scales.min()}")
+        for name, values in (("scales", self.scales), ("sigmas", self.sigmas)):
+            if values is not None and (values <= 0).any():
+                raise ValueError(f"{name} must be positive, got {values.min()}")
 
     def __len__(self) -> int:
         return len(self.keypoints)
@@ -113,6 +121,7 @@ class Features:
             self.scores[chosen],
             self.descriptors[chosen],
             self.image_size,
+            None if self.sigmas is None else self.sigmas[chosen],
         )
 
     def top(self, k: int) -> Features:
@@ -134,8 +143,8 @@ class Features:
     def resized(self, image_size: Size) -> Features:
         """The same features in pixels of the same picture at another size.
 
-        Scales are multiplied by the geometric mean of the two factors; orientations are kept, which is exact
-        where the aspect ratio is kept.
+        Scales and sigmas are multiplied by the geometric mean of the two factors; orientations are kept, which is
+        exact where the aspect ratio is kept.
 
         Args:
             image_size: (width, height) of the picture they are wanted in.
@@ -149,8 +158,9 @@ class Features:
         keypoints = resize_keypoints(self.keypoints, self.image_size, image_size)
         (width, height), (new_width, new_height) = self.image_size, image_size
         factor = np.float32(np.sqrt(new_width / width * new_height / height))
+        sigmas = None if self.sigmas is None else self.sigmas * factor
         return Features(
-            keypoints, self.scales * factor, self.orientations, self.scores, self.descriptors, image_size
+            keypoints, self.scales * factor, self.orientations, self.scores, self.descriptors, image_size, sigmas
         )
 
 

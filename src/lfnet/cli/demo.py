@@ -40,7 +40,7 @@ def demo(
     from lfnet.evaluation.source import FeatureSource
     from lfnet.reports.demo import run_demo
 
-    keypoint_limits(max_keypoints, 0.0)
+    keypoint_limits(max_keypoints, 0.0, 0.0)
     if not turns:
         raise UsageError("--turns needs at least one angle in degrees")
     source = FeatureSource(make_methods([weights, "rootsift"], str(pick_device(device, threads))))

@@ -19,6 +19,7 @@ def extract(
     weights: str = "lfnet-cpu",
     max_keypoints: int = 1024,
     min_score: float = 0.0,
+    min_distance: float = 0.0,
     resize: int = 1600,
     masks: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
     half: bool = False,
@@ -42,6 +43,7 @@ def extract(
         weights: Name of packaged weights, or a safetensors file.
         max_keypoints: Most keypoints of a picture.
         min_score: Leave out keypoints of a lower score, in [0, 1].
+        min_distance: Leave out keypoints nearer than this to a better one, in pixels of the size worked at.
         resize: Long side that larger pictures are worked at, in pixels; 0 works at full size.
         masks: Folder of masks (zero: no keypoints here), named as the picture, or so with .png added or
             instead.
@@ -74,7 +76,7 @@ def extract(
         raise UsageError("no pictures given: name files or folders")
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"--batch-size must be at least 1, got {batch_size}")
-    keypoint_limits(max_keypoints, min_score)
+    keypoint_limits(max_keypoints, min_score, min_distance)
     if masks is not None and not masks.is_dir():
         raise ValueError(f"--masks {masks}: no such folder")
     images = name_images(paths, root)
@@ -82,7 +84,9 @@ def extract(
     target = pick_device(device, threads)
     model = load_model(weights, target)
     settings = FileSettings(
-        ExtractionSettings(max_keypoints, min_score, upright=upright, single_scale=single_scale),
+        ExtractionSettings(
+            max_keypoints, min_score, upright=upright, single_scale=single_scale, min_distance=min_distance
+        ),
         resize=long_side(resize),
         half=half,
         masks=masks,

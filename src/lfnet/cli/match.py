@@ -31,6 +31,7 @@ def match(
     weights: str = "lfnet-cpu",
     max_keypoints: int = 1024,
     min_score: float = 0.0,
+    min_distance: float = 0.0,
     resize: int = 1600,
     upright: bool = False,
     single_scale: bool = False,
@@ -56,6 +57,7 @@ def match(
         weights: Name of packaged weights, or a safetensors file.
         max_keypoints: Most keypoints of a picture.
         min_score: Leave out keypoints of a lower score, in [0, 1].
+        min_distance: Leave out keypoints nearer than this to a better one, in pixels of the size worked at.
         resize: Long side that larger pictures are worked at, in pixels; 0 works at full size.
         upright: Keep every orientation at 0, for pictures that are never turned.
         single_scale: Keep every scale at that of its octave, for pictures taken from like distances.
@@ -78,7 +80,7 @@ def match(
     from lfnet.file_matching import match_pictures
     from lfnet.models.config import ExtractionSettings
 
-    keypoint_limits(max_keypoints, min_score)
+    keypoint_limits(max_keypoints, min_score, min_distance)
     if output is not None:
         check_output(output, inputs)
     _check_drawing(output)
@@ -87,7 +89,9 @@ def match(
         model,
         inputs[0],
         inputs[1],
-        ExtractionSettings(max_keypoints, min_score, upright=upright, single_scale=single_scale),
+        ExtractionSettings(
+            max_keypoints, min_score, upright=upright, single_scale=single_scale, min_distance=min_distance
+        ),
         settings,
         resize=long_side(resize),
         max_pixels=pixel_limit(max_megapixels),

@@ -117,12 +117,13 @@ def long_side(resize: int) -> int | None:
     return resize or None
 
 
-def keypoint_limits(max_keypoints: int, min_score: float) -> None:
-    """Check two options that extraction and matching share.
+def keypoint_limits(max_keypoints: int, min_score: float, min_distance: float) -> None:
+    """Check options that extraction and matching share.
 
     Args:
         max_keypoints: at least 1.
         min_score: in [0, 1].
+        min_distance: at least 0, pixels.
 
     Raises:
         UsageError: outside these.
@@ -131,3 +132,5 @@ def keypoint_limits(max_keypoints: int, min_score: float) -> None:
         raise UsageError(f"--max-keypoints must be at least 1, got {max_keypoints}")
     if not 0 <= min_score <= 1:
         raise UsageError(f"--min-score must be in [0, 1], got {min_score}")
+    if not (math.isfinite(min_distance) and min_distance >= 0):
+        raise UsageError(f"--min-distance must be a number of pixels of at least 0, got {min_distance}")

@@ -68,7 +68,7 @@ def gaussian_blur(maps: Float[Tensor, "B C H W"], sigma: float) -> Float[Tensor,
 
 def grow(mask: Bool[Tensor, "B 1 H W"], reach: int) -> Bool[Tensor, "B 1 H W"]:
     """True within `reach` px, as a square, of a true pixel."""
-    if reach == 0 or not bool(mask.any()):
+    if reach == 0:
         return mask
     rows = F.max_pool2d(mask.float(), (1, 2 * reach + 1), 1, (0, reach))
     return F.max_pool2d(rows, (2 * reach + 1, 1), 1, (reach, 0)) > 0

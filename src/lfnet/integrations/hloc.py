@@ -101,6 +101,8 @@ def write_features(
     group.create_dataset("scores", data=features.scores.astype(floating))
     group.create_dataset("scales", data=features.scales)
     group.create_dataset("orientations", data=features.orientations)
+    if features.sigmas is not None:
+        group.create_dataset("sigmas", data=features.sigmas)
     group.create_dataset("image_size", data=np.array(features.image_size, np.int64))
 
 
@@ -136,6 +138,7 @@ def read_features(source: str | Path | h5py.File, name: str) -> Features:
         arrays.get("scores", np.zeros(count)),
         np.ascontiguousarray(arrays["descriptors"].T),
         (int(width), int(height)),
+        arrays.get("sigmas"),
     )
 
 

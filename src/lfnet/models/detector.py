@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lfnet.geometry.filters import DERIVATIVE_CHANNELS, derivative_stack
 from lfnet.models.config import DetectorConfig, LFNetConfig
+from lfnet.models.layers import conv_norm
 from lfnet.models.orientation import GradientOrientation, OrientationHead, PatchOrientation
 from lfnet.models.scale_space import ScaleSpace
 
@@ -45,9 +46,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """Add the block's residual to the features."""
-        residual = self.conv1(F.leaky_relu(self.norm1(features), self.slope))
-        residual = self.conv2(F.leaky_relu(self.norm2(residual), self.slope))
-        return features + residual
+        residual = conv_norm(self.conv1, self.norm2, F.leaky_relu(self.norm1(features), self.slope))
+        return features + self.conv2(F.leaky_relu(residual, self.slope))
 
 
 class Detector(nn.Module):

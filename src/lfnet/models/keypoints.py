@@ -32,11 +32,13 @@ class Keypoints(NamedTuple):
     """(cos, sin)."""
     present: Bool[Tensor, "B K"]
     """False for the places left empty."""
+    sigmas: Float[Tensor, "B K"]
+    """How exact each place is: a deviation along an axis in pixels, a constant."""
 
 
 def usable_pixels(valid: Bool[Tensor, "B 1 H W"], border: int, reach: int) -> Bool[Tensor, "B 1 H W"]:
     """Pixels where keypoints may lie: `border` px from the edges, `reach` px (as a square) from invalid pixels."""
-    usable = ~grow(~valid, reach)
+    usable = valid if bool(valid.all()) else ~grow(~valid, reach)
     inside = torch.zeros_like(usable)
     height, width = valid.shape[-2:]
     inside[..., border : max(border, height - border), border : max(border, width - border)] = True
@@ -88,35 +90,38 @@ def _around(maps: Float[Tensor, "B 1 H W"], places: Tensor, radius: int) -> tupl
     return maps.flatten(1).gather(1, index).view(*places.shape[:2], -1), offsets.to(maps.dtype)
 
 
-def refine(
+def soft_argmax(
     scores: Float[Tensor, "B 1 H W"], places: Tensor, config: KeypointConfig
 ) -> Float[Tensor, "B K 2"]:
-    """Places below the pixel, from whole-pixel maxima, as `config.refinement` says."""
-    points = places.to(scores.dtype)
-    if config.refinement == "peak-fit":
-        return points + fit_peaks(scores.detach(), places)
-    radius = config.subpixel // 2
-    if radius == 0:
-        return points
-    window, offsets = _around(scores, places, radius)
+    """Offsets (x, y) from whole-pixel maxima to the centre of the scores around them; differentiable in the scores."""
+    window, offsets = _around(scores, places, config.subpixel // 2)
     weights = torch.softmax(config.subpixel_strength * window, -1)
-    return points + (weights[..., None] * offsets).sum(-2)
+    return (weights[..., None] * offsets).sum(-2)
+
+
+class Peaks(NamedTuple):
+    """Quadratics fitted to the logarithm of scores around whole-pixel maxima."""
+
+    offsets: Float[Tensor, "B K 2"]
+    """(x, y) from the maximum to the peak; 0 where there is none."""
+    widths: Float[Tensor, "B K"]
+    """Deviation in pixels of the Gaussian whose logarithm it is, the geometric mean of its two axes."""
 
 
 FARTHEST_PEAK = 0.75
 """Pixels along each axis that a fitted peak may lie from the largest pixel; a true one lies within half a pixel."""
+WIDEST_PEAK = 4.0
+"""Pixels at which the width of a flat or saddle-shaped score is held."""
 
 
-def fit_peaks(scores: Float[Tensor, "B 1 H W"], places: Tensor) -> Float[Tensor, "B K 2"]:
-    """Offsets (x, y) from whole-pixel maxima to the peak of a quadratic fitted to the logarithm of the 3 x 3 scores.
+def fit_peaks(scores: Float[Tensor, "B 1 H W"], places: Tensor) -> Peaks:
+    """Fit a quadratic to the logarithm of the 3 x 3 scores around whole-pixel maxima, by least squares; a constant.
 
-    The fit is by least squares. The logarithm makes a Gaussian a quadratic, so the peak of one is found exactly however
-    low it is. Where the fit has no peak the offset is 0.
+    The logarithm makes a Gaussian a quadratic, so the peak and the width of one are found exactly however low it is.
     """
-    window, _ = _around(scores, places, 1)
+    window, _ = _around(scores.detach(), places, 1)
     rows = window.clamp_min(1e-12).log().unflatten(-1, (3, 3))
-    columns = rows.sum(-2)
-    lines = rows.sum(-1)
+    columns, lines = rows.sum(-2), rows.sum(-1)
     slope_x = (columns[..., 2] - columns[..., 0]) / 6
     slope_y = (lines[..., 2] - lines[..., 0]) / 6
     bend_x = (columns[..., 0] - 2 * columns[..., 1] + columns[..., 2]) / 3
@@ -125,9 +130,10 @@ def fit_peaks(scores: Float[Tensor, "B 1 H W"], places: Tensor) -> Float[Tensor,
     determinant = bend_x * bend_y - twist.square()
     peaked = (bend_x < 0) & (bend_y < 0) & (determinant > 1e-12)
     safe = torch.where(peaked, determinant, torch.ones_like(determinant))
-    offset = torch.stack((twist * slope_y - bend_y * slope_x, twist * slope_x - bend_x * slope_y), -1) / safe[..., None]
-    offset = torch.where(peaked[..., None], offset, torch.zeros_like(offset))
-    return offset.clamp(-FARTHEST_PEAK, FARTHEST_PEAK)
+    offsets = torch.stack((twist * slope_y - bend_y * slope_x, twist * slope_x - bend_x * slope_y), -1)
+    offsets = torch.where(peaked[..., None], offsets / safe[..., None], torch.zeros_like(offsets))
+    widths = torch.where(peaked, safe.pow(-0.25), torch.full_like(safe, WIDEST_PEAK)).clamp_max(WIDEST_PEAK)
+    return Peaks(offsets.clamp(-FARTHEST_PEAK, FARTHEST_PEAK), widths)
 
 
 def climb(scores: Float[Tensor, "B 1 H W"], places: Tensor) -> Tensor:
@@ -155,9 +161,13 @@ def detect_keypoints(
     differentiable where `config.subpixel_gradient` says so.
     """
     places, scores, present = select_peaks(maps.scores.detach(), usable, count, config.nms_size)
-    source = maps.scores if config.subpixel_gradient else maps.scores.detach()
-    points = refine(source, places, config)
+    peaks = fit_peaks(maps.scores, places)
     whole = places.to(maps.scores.dtype)
+    if config.refinement == "peak-fit":
+        points = whole + peaks.offsets
+    else:
+        source = maps.scores if config.subpixel_gradient else maps.scores.detach()
+        points = whole + soft_argmax(source, places, config)
     scales = sample(maps.scales, whole, mode="nearest")[..., 0]
     orientations = upright(points) if maps.orientations is None else sample(maps.orientations, whole, mode="nearest")
-    return Keypoints(points, scores, scales, orientations, present)
+    return Keypoints(points, scores, scales, orientations, present, peaks.widths)

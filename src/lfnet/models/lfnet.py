@@ -257,7 +257,7 @@ class LFNet(nn.Module):
         """Keep the best keypoints of all octaves of a picture, and describe those alone, each in its own octave."""
         if not octaves:
             return Features.empty(size, self.config.descriptor.dimension)
-        number, place = choose(octaves, settings)
+        number, place = choose(octaves, settings, (size[1], size[0]))
         if not len(number):
             return Features.empty(size, self.config.descriptor.dimension)
         rows = [torch.nonzero(number == n)[:, 0] for n in range(len(octaves))]
@@ -287,9 +287,12 @@ class LFNet(nn.Module):
         scores = [each.scores[0] for each in found]
         turns = torch.cat(directions, 1)[0]
         angles = torch.atan2(turns[:, 1], turns[:, 0])
-        columns = (torch.cat(points), torch.cat(scales), angles, torch.cat(scores), descriptors)
-        keypoints, sizes, radians, heights, rows_out = (column[ranks].float().cpu().numpy() for column in columns)
-        return Features(keypoints, sizes, radians, heights, rows_out, size)
+        sigmas = torch.cat([each.sigmas[0] / octave.size for octave, each in zip(octaves, found, strict=True)])
+        columns = (torch.cat(points), torch.cat(scales), angles, torch.cat(scores), descriptors, sigmas)
+        keypoints, sizes, radians, heights, described, exact = (
+            column[ranks].float().cpu().numpy() for column in columns
+        )
+        return Features(keypoints, sizes, radians, heights, described, size, exact)
 
 
 def _split(images: Any) -> list[Any]:

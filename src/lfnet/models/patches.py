@@ -108,13 +108,13 @@ def _sample(
     places: Float[Tensor, "R S 2"],
 ) -> Float[Tensor, "B K R S"]:
     """Read a level at `places` in the frame of each keypoint; frames are (cos, sin) times the scale."""
-    batch, count = points.shape[:2]
-    u, v = places.reshape(1, 1, -1, 2).unbind(-1)
-    cos, sin = frames.split(1, -1)
-    x = points[..., :1] + cos * u - sin * v
-    y = points[..., 1:] + sin * u + cos * v
     height, width = finest.shape[-2:]
     # `align_corners=False` holds the edges of all levels together, whatever their sizes.
-    grid = torch.stack(((2 * x + 1) / width - 1, (2 * y + 1) / height - 1), -1)
-    patches = F.grid_sample(level, grid.to(level.dtype), padding_mode="border", align_corners=False)
-    return patches.view(batch, count, *places.shape[:2])
+    half = points.new_tensor((2 / width, 2 / height))
+    cos, sin = frames[..., None].unbind(-2)
+    axes = torch.cat((torch.stack((cos, sin), -1), torch.stack((-sin, cos), -1)), -2) * half
+    # All samples of all keypoints by one product: (samples, 2) @ (2, keypoints * 2).
+    steps = places.reshape(-1, 2) @ axes.permute(0, 2, 1, 3).flatten(2)
+    grid = steps.unflatten(-1, (-1, 2)) + ((points + 0.5) * half - 1)[:, None]
+    samples = F.grid_sample(level, grid.to(level.dtype), padding_mode="border", align_corners=False)
+    return samples[:, 0].transpose(1, 2).unflatten(-1, places.shape[:2])

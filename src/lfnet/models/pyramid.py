@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lfnet.models.config import ExtractionSettings
@@ -43,12 +44,20 @@ class Octave(NamedTuple):
         return Octave([level[index : index + 1] for level in self.levels], keypoints, self.ratio)
 
 
-def choose(octaves: list[Octave], settings: ExtractionSettings) -> tuple[Int[Tensor, "N"], Int[Tensor, "N"]]:
-    """The keypoints of one picture that are kept, best first: the octave of each, and its place among the octave's."""
+def choose(
+    octaves: list[Octave], settings: ExtractionSettings, shape: tuple[int, int]
+) -> tuple[Int[Tensor, "N"], Int[Tensor, "N"]]:
+    """The keypoints of one picture that are kept, best first: the octave of each, and its place among the octave's.
+
+    Args:
+        octaves: of one picture.
+        settings: how many, how good, how far apart.
+        shape: (height, width) of the picture.
+    """
     points = [octave.whole(octave.keypoints.points[0]) for octave in octaves]
     scores = [octave.keypoints.scores[0].masked_fill(~octave.keypoints.present[0], -1.0) for octave in octaves]
     if settings.once:
-        lost = found_again(points, scores, [octave.size for octave in octaves])
+        lost = found_again(points, scores, [octave.size for octave in octaves], shape)
         scores = [each.masked_fill(gone, -1.0) for each, gone in zip(scores, lost, strict=True)]
     every = torch.cat(scores)
     order = every.argsort(descending=True, stable=True)
@@ -61,30 +70,46 @@ def choose(octaves: list[Octave], settings: ExtractionSettings) -> tuple[Int[Ten
     return number, order - starts[number]
 
 
-ONCE_WITHIN = 1.5
-"""Keypoints of two octaves nearer than this are one place, in pixels of the coarser octave."""
-
-
 def found_again(
-    points: list[Float[Tensor, "_ 2"]], scores: list[Float[Tensor, "_"]], sizes: list[float]
+    points: list[Float[Tensor, "_ 2"]], scores: list[Float[Tensor, "_"]], sizes: list[float], shape: tuple[int, int]
 ) -> list[Bool[Tensor, "_"]]:
     """Which keypoints of each octave show a place that another octave found with a higher score.
 
+    Two octaves show one place where their keypoints lie in the same pixel of the coarser one, or in neighbouring ones.
+
     Args:
         points: of each octave, (x, y) in pixels of the picture.
-        scores: of each octave, to be compared across octaves.
+        scores: of each octave, to be compared across octaves; of equal ones the coarser octave counts.
         sizes: of each octave, relative to the picture.
+        shape: (height, width) of the picture.
     """
     lost = [torch.zeros_like(each, dtype=torch.bool) for each in scores]
-    for first in range(len(sizes)):
-        for second in range(first + 1, len(sizes)):
-            (points_a, scores_a), (points_b, scores_b) = ((points[n], scores[n]) for n in (first, second))
-            x, y = ((points_a[:, None, axis] - points_b[None, :, axis]).square() for axis in (0, 1))
-            near = x + y < (ONCE_WITHIN / min(sizes[first], sizes[second])) ** 2
-            b_wins = scores_b[None] > scores_a[:, None]
-            lost[first] |= (near & b_wins).any(1)
-            lost[second] |= (near & ~b_wins).any(0)
+    order = sorted(range(len(sizes)), key=lambda number: -sizes[number])
+    for position, fine in enumerate(order):
+        for coarse in order[position + 1 :]:
+            height, width = (math.ceil(side * sizes[coarse]) for side in shape)
+            cells = [_cells(points[number], sizes[coarse], (height, width)) for number in (fine, coarse)]
+            best = [
+                _best_around(cell, scores[number], (height, width))
+                for cell, number in zip(cells, (fine, coarse), strict=True)
+            ]
+            lost[fine] |= best[1][cells[0]] >= scores[fine]
+            lost[coarse] |= best[0][cells[1]] > scores[coarse]
     return lost
+
+
+def _cells(points: Float[Tensor, "N 2"], size: float, shape: tuple[int, int]) -> Int[Tensor, "N"]:
+    """The pixel of an octave, counted row by row, that each point of the picture lies in."""
+    height, width = shape
+    x, y = ((points + 0.5) * size).long().unbind(-1)
+    return y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
+
+
+def _best_around(cells: Int[Tensor, "N"], scores: Float[Tensor, "N"], shape: tuple[int, int]) -> Float[Tensor, "HW"]:
+    """The highest score in each pixel and the eight around it; -1 where there is none."""
+    height, width = shape
+    plane = scores.new_full((height * width,), -1.0).scatter_reduce(0, cells, scores, reduce="amax")
+    return F.max_pool2d(plane.view(1, 1, height, width), 3, 1, 1).flatten()
 
 
 def crowded(points: Float[Tensor, "N 2"], distance: float) -> Bool[Tensor, "N"]:

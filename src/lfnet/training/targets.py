@@ -101,7 +101,7 @@ def sharpened(
     height, width = scores_j.shape[-2:]
     x, y = in_j.round().unbind(-1)
     peaks = climb(scores_j, torch.stack((x.clamp(0, width - 1), y.clamp(0, height - 1)), -1).long())
-    moved = peaks + fit_peaks(scores_j, peaks) - in_j
+    moved = peaks + fit_peaks(scores_j, peaks).offsets - in_j
     back = (i_from_j @ moved[..., None])[..., 0]
     return torch.where(back.abs().amax(-1, keepdim=True) <= 1, back, torch.zeros_like(back))
 

@@ -105,9 +105,10 @@ def _measure(
 
     scales = sample(view_j.maps.scales, warped.points, mode="nearest")[..., 0]
     orientations = orientations_at(view_j.maps, warped.points)
-    in_j = model.orient(view_j.levels, Keypoints(warped.points, mine.scores, scales, orientations, mine.present))
-    there = model.describe_at(view_j.levels, in_j.points, in_j.scales, in_j.orientations)[0][visible]
-    found = torch.cdist(descriptors[0][visible], there).argmin(1)
+    there = mine._replace(points=warped.points, scales=scales, orientations=orientations)
+    there = model.orient(view_j.levels, there)
+    rows = model.describe_at(view_j.levels, there.points, there.scales, there.orientations)[0][visible]
+    found = torch.cdist(descriptors[0][visible], rows).argmin(1)
     apart = (warped.points[0][visible] - warped.points[0][visible][found]).norm(dim=-1)
     result["descriptor_accuracy"] = float((apart <= config.threshold).float().mean())
     return result
