@@ -10,6 +10,7 @@ import pytest
 
 from lfnet.evaluation.cache import Cache
 from lfnet.evaluation.matching_score import MatchingSettings, SweepSettings, measure_matching, measure_sweep
+from lfnet.evaluation.metrics import OCTAVES
 from lfnet.evaluation.opencv_extractors import OpenCVExtractor
 from lfnet.evaluation.pairs import Dataset, EvaluationPair
 from lfnet.evaluation.rendered import rendered_dataset
@@ -45,6 +46,8 @@ def test_the_oracle_matches_everything(rendered: Dataset) -> None:
         for name in ("matching_score@1", MAIN, "repeatability@1", "precision@1"):
             assert row.metrics[name] == 1.0
         assert row.metrics["localisation_error"] < 0.01
+        assert row.metrics["match_error_median"] < 0.01
+        assert [row.metrics[f"match_share@octave{octave}"] for octave in OCTAVES] == [1.0, 0.0, 0.0, 0.0]
 
 
 def test_shuffled_descriptors_give_chance(rendered: Dataset) -> None:
@@ -109,7 +112,7 @@ def test_what_was_computed_is_not_computed_again_and_nothing_is_mixed(rendered: 
     assert first.computed == 8 + 4 + 4
     again, after = run()
     assert (again.computed, again.found) == (0, 16)
-    assert [row.metrics for row in after.rows] == [row.metrics for row in before.rows]
+    np.testing.assert_equal([row.metrics for row in after.rows], [row.metrics for row in before.rows])  # NaN is NaN.
     assert list(after.rows[0].metrics) == list(before.rows[0].metrics)
     damaged = next((tmp_path / "measures").rglob("*.h5"))
     damaged.write_bytes(b"cut short")

@@ -118,6 +118,12 @@ def test_tables_can_be_sorted_by_value(page_text: str) -> None:
     assert "" in cells
 
 
+def test_page_has_match_errors_by_octave(page_text: str) -> None:
+    assert page_text.count("by octave of the keypoint, K = 512</h3>") == 1
+    for header in ("median match error (px)", "octave 1/4 (px)", "share at 1/4"):
+        assert f">{header.replace(' px', '&nbsp;px')}</button>" in page_text
+
+
 def test_what_was_skipped_is_listed(page_text: str) -> None:
     for text in ("scene0013_00/frame-13.jpg", "there is no folder images beside it", "far: no &lt;folder&gt; there"):
         assert text in page_text

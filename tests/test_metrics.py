@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from lfnet.evaluation import metrics
+from lfnet.evaluation.cache import Cache
 from lfnet.evaluation.matching_score import measure_pair
 from lfnet.evaluation.source import FeatureSource
 from lfnet.evaluation.truth import HomographyTruth
@@ -54,6 +59,52 @@ def test_repeatability_and_localisation_by_hand() -> None:
     assert metrics.share_within(errors, (3,)) == {3.0: 0.5}
     assert metrics.localisation_error(errors, 3.0) == 1.0
     assert np.isnan(metrics.localisation_error(errors, 0.5))
+
+
+def test_octaves_by_hand() -> None:
+    scales = [0.1, 1.0, 1.19, 1.4, 1.5, 2.0, 2.7, 4.0, 8.0, 100.0]
+    assert metrics.octave_indices(np.array(scales)).tolist() == [0, 0, 0, 0, 1, 1, 1, 2, 3, 3]
+    half_octaves = np.array([1 / 0.7071, 480 / 339, 480 / 340, 1 / 0.3536], np.float32)
+    assert metrics.octave_indices(half_octaves).tolist() == [0, 0, 0, 1], "half-way is the finer, however it is rounded"
+
+
+def test_correct_match_error_and_shares_by_hand() -> None:
+    errors = np.array([1.0, np.nan, 4.0, 5.0, 5.1, np.inf])
+    octaves = np.array([0, 0, 0, 3, 3, 1])
+    assert metrics.correct_match_error(errors, 5.0) == 4.0
+    assert metrics.correct_match_error(errors, 4.5) == 2.5
+    assert np.isnan(metrics.correct_match_error(errors, 0.5))
+    assert metrics.octave_shares(errors, octaves, 5.0).tolist() == [2 / 3, 0, 0, 1 / 3]
+    assert np.isnan(metrics.octave_shares(errors, octaves, 0.5)).all()
+
+
+def shifted_pair(scales_a: Sequence[float], scales_b: Sequence[float]) -> tuple[Features, Features, HomographyTruth]:
+    """Six keypoints, 1, 2, 3, 1, 4 and 9 px off in the second view."""
+    places = np.stack([np.arange(6) * 25.0 + 20, np.full(6, 50.0)], axis=1)
+    found = places + np.array([[0, 1], [0, 2], [0, 3], [0, 1], [0, 4], [0, 9]])
+    a, b = (
+        replace(features(keypoints, np.eye(6)), scales=np.array(scales, np.float32))
+        for keypoints, scales in ((places, scales_a), (found, scales_b))
+    )
+    return a, b, HomographyTruth(np.eye(3), SIZE, SIZE)
+
+
+def test_match_error_of_a_pair_by_hand() -> None:
+    """The last is wrong at 5 px; octaves are those of the keypoint that is matched, so directions differ."""
+    row = measure_pair(FeatureSource([]), *shifted_pair([1, 1, 1, 2, 2, 8], [1, 1, 1, 4, 4, 8]), (1.0, 3.0, 5.0))
+    assert row["match_error_median"] == 2.0
+    errors = [row[f"match_error_median@octave{octave}"] for octave in metrics.OCTAVES]
+    assert errors[:3] == [2.0, 2.5, 2.5]
+    assert np.isnan(errors[3])
+    assert [row[f"match_share@octave{octave}"] for octave in metrics.OCTAVES] == [0.6, 0.2, 0.2, 0.0]
+
+
+def test_other_scales_are_measured_anew(tmp_path: Path) -> None:
+    source = FeatureSource([], Cache(tmp_path))
+    fine = measure_pair(source, *shifted_pair([1] * 6, [1] * 6), (5.0,))
+    coarse = measure_pair(source, *shifted_pair([4] * 6, [4] * 6), (5.0,))
+    assert (fine["match_share@octave1"], coarse["match_share@octave1"]) == (1.0, 0.0)
+    assert fine["match_error_median"] == coarse["match_error_median"] == 2.0
 
 
 def test_mutual_precision_by_hand() -> None:
@@ -108,7 +159,8 @@ def test_score_is_the_same_whichever_view_is_first() -> None:
     b = features(generator.uniform(0, 150, (50, 2)), generator.normal(size=(50, 8)))
     forth = measure_pair(FeatureSource([]), a, b, HomographyTruth(matrix, SIZE, SIZE), (20.0,))
     back = measure_pair(FeatureSource([]), b, a, HomographyTruth(np.linalg.inv(matrix), SIZE, SIZE), (20.0,))
-    for name in ("matching_score@20", "repeatability@20", "localisation_error", "matches", "visible"):
+    errors = ("localisation_error", "match_error_median")
+    for name in ("matching_score@20", "repeatability@20", *errors, "matches", "visible"):
         assert forth[name] == pytest.approx(back[name], abs=1e-6), name
 
 
@@ -120,4 +172,5 @@ def test_no_keypoints_score_nothing() -> None:
         row = measure_pair(FeatureSource([]), first, second, truth, (5.0,))
         assert row["matching_score@5"] == 0.0
         assert row["matches"] == 0.0
-        assert np.isnan(row["precision@5"])
+        for name in ("precision@5", "match_error_median", "match_error_median@octave1", "match_share@octave1"):
+            assert np.isnan(row[name]), name

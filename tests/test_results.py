@@ -93,8 +93,10 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 def test_words() -> None:
     assert worded(METRIC) == "score at 5 px"
     assert worded("pose_auc@10") == "AUC at 10°"
+    assert worded("match_share@octave1/2") == "share of correct matches at octave 1/2"
     directions = [direction(metric) for metric in ("mma@3", "localisation_error", "keypoints")]
     assert directions == ["higher", "lower", "neither"]
+    assert [direction(f"{name}@octave1") for name in ("match_error_median", "match_share")] == ["lower", "neither"]
     assert (number(math.nan), number(math.inf), number(12345.6, 0)) == ("-", "inf", "12,346")
     assert champion(["sift", "mine", "orb"]) == "mine"
     assert champion(["sift", "orb"]) == "sift"
@@ -150,6 +152,30 @@ def test_every_protocol_has_its_table() -> None:
     assert "illumination" in text
 
 
+def test_octaves_have_a_table_where_they_were_measured() -> None:
+    title = "Median error of correct matches, and their share, by octave of the keypoint, K = 512"
+    results = made_results()
+    (table,) = [table for table in section_tables(results.section("matching", "walk")) if table.title == title]
+    octaves = ("1", "1/2", "1/4")
+    assert [column.title for column in table.columns] == [
+        part for octave in octaves for part in (f"octave {octave} (px)", f"share at {octave}")
+    ], "no match is correct at 1/8"
+    error, share = table.columns[2:4]
+    assert error.cells["lfnet-cpu"].mark == "best"
+    assert (share.better, share.digits, share.cells["orb"].value) == ("neither", 3, pytest.approx(0.3))
+    assert math.isnan(error.cells["disk <&\"' (rival)"].value), "the method has no octaves"
+    assert title not in [table.title for table in section_tables(results.section("matching", "stereo"))]
+    assert f"{title}:" in tables(results)
+    assert "median match error (px)" in tables(results)
+
+
+def test_a_single_octave_has_no_table() -> None:
+    metrics = {METRIC: 0.5, "match_error_median@octave1": 1.0, "match_share@octave1": 1.0}
+    metrics |= {"match_error_median@octave1/2": math.nan, "match_share@octave1/2": 0.0}
+    shown = section_tables(Section("matching", "hand", [Row("orb", "p", "g", metrics, budget=512)]))
+    assert [table.title for table in shown] == ["Score at 5 px"]
+
+
 def test_the_terminal_has_the_same_numbers() -> None:
     plain = full_report(made_results())
     assert "**" not in plain
@@ -194,6 +220,19 @@ def test_a_run_against_itself_stays() -> None:
     assert {change.verdict for change in comparison.changes} == {"within"}
     assert not comparison.unmatched
     assert not comparison.refused
+
+
+def test_a_run_from_before_a_metric_is_compared_by_the_others() -> None:
+    new, old = made_results(), made_results()
+    for section in old.sections:
+        for row in section.rows:
+            for name in [name for name in row.metrics if name.startswith("match_")]:
+                del row.metrics[name]
+    for before, after in ((old, new), (new, old)):
+        compared = {change.metric for change in compare(before, after).changes}
+        assert "localisation_error" in compared
+        assert "match_error_median" not in compared
+    assert "match_error_median" in {change.metric for change in compare(new, new).changes}
 
 
 def test_what_became_better_and_worse_is_told() -> None:

@@ -198,7 +198,7 @@ def _matching_headlines(section: Section) -> Iterator[tuple[str, str, list[Row]]
     for budget in section.budgets():
         part = section.only(budget=budget)
         metrics = [*_at(part, "matching_score"), widest(part, "repeatability"), widest(part, "precision")]
-        for metric in [*metrics, "localisation_error"]:
+        for metric in [*metrics, "localisation_error", "match_error_median"]:
             if metric in part.metrics():
                 yield f"{worded(metric)}, K = {budget}" if budget else worded(metric), metric, part.rows
 

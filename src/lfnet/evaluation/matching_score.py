@@ -36,7 +36,8 @@ Progress = Callable[[str], None]
 ALL_TURNS = tuple(range(0, 360, 30))
 
 MEASURES_VERSION = 1
-"""Raised with every change of what `measure_pair` makes of the same features and truth."""
+"""Raised with every change of what `measure_pair` makes of the same inputs. A metric of a new input renews the cache
+without it, and leaves other results comparable."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,11 @@ def measure_pair(
     in_a = metrics.Projection(*truth.a_from_b(features_b.keypoints))
     expected = carried_orientations(truth, features_a.keypoints, features_a.orientations)
     inputs = (
-        *(array for features in (features_a, features_b) for array in (features.keypoints, features.orientations)),
+        *(
+            array
+            for features in (features_a, features_b)
+            for array in (features.keypoints, features.orientations, features.scales)
+        ),
         *(array for projection in (in_b, in_a) for array in (projection.points, projection.visible)),
         *(neighbours.b_of_a, neighbours.a_of_b, expected),
     )
@@ -235,7 +240,8 @@ def pair_metrics(
 
     Returns:
         metric name to value: `matching_score@t`, `repeatability@t`, `precision@t`, `localisation_error`,
-        `orientation_agreement`, and the numbers of keypoints, visible keypoints and mutual matches.
+        `match_error_median`, of all and `@octave` of each octave, `match_share@octave`, `orientation_agreement`, and
+        the numbers of keypoints, visible keypoints and mutual matches.
     """
     in_b, in_a = projections
     errors_b = metrics.match_errors(in_b, features_b.keypoints, neighbours.b_of_a)
@@ -258,12 +264,29 @@ def pair_metrics(
     row["localisation_error"] = metrics.mean_of_directions(
         metrics.localisation_error(closest_b, widest), metrics.localisation_error(closest_a, widest)
     )
+    by_octave = [
+        _octave_metrics(errors, features.scales, widest)
+        for errors, features in ((errors_b, features_a), (errors_a, features_b))
+    ]
+    row |= {name: metrics.mean_of_directions(by_octave[0][name], by_octave[1][name]) for name in by_octave[0]}
     row["orientation_agreement"] = metrics.orientation_agreement(
         distances_b, expected_orientations, features_b.orientations
     )
     row["keypoints"] = 0.5 * (len(features_a) + len(features_b))
     row["matches"] = float(mutual.sum())
     row["visible"] = 0.5 * float(in_b.visible.sum() + in_a.visible.sum())
+    return row
+
+
+def _octave_metrics(errors: np.ndarray, scales: np.ndarray, threshold: float) -> dict[str, float]:
+    """How far off the correct matches of one direction are, all of them and those of each octave."""
+    octaves = metrics.octave_indices(scales)
+    shares = metrics.octave_shares(errors, octaves, threshold)
+    row = {"match_error_median": metrics.correct_match_error(errors, threshold)}
+    for index, name in enumerate(metrics.OCTAVES):
+        here = errors[octaves == index]
+        row[f"match_error_median@octave{name}"] = metrics.correct_match_error(here, threshold)
+        row[f"match_share@octave{name}"] = float(shares[index])
     return row
 
 

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from numpy import ndarray as Array
 
 
+OCTAVES = ("1", "1/2", "1/4", "1/8")
+"""Sizes of the picture, full size first, by which `octave_indices` counts; the last takes coarser ones too."""
+HALF_OCTAVE_SLACK = 0.05
+"""Octaves by which a scale may lie beyond half-way and still count as half-way: rounding a picture's side to whole
+pixels, 15 or more, moves a scale by no more."""
+
+
 @dataclass(frozen=True)
 class Projection:
     """The keypoints of one view, where they truly lie in the other."""
@@ -116,6 +123,49 @@ def localisation_error(errors: Float[Array, " N"], threshold: float) -> float:
     """
     repeated = errors[~np.isnan(errors) & (errors <= threshold)]
     return float(repeated.mean()) if len(repeated) else float("nan")
+
+
+def octave_indices(scales: Float[Array, " N"]) -> Int[Array, " N"]:
+    """Octave in which each keypoint is nearest to scale 1.
+
+    Args:
+        scales: of keypoints, as `Features.scales` has them; positive, 1 = found at full size.
+
+    Returns:
+        log2 of the scale, rounded, and clipped to the indices of `OCTAVES`. A scale half-way, as a detector that works
+        at half octaves has them, counts to the finer of the two.
+    """
+    nearest = np.ceil(np.log2(np.asarray(scales, np.float64)) - 0.5 - HALF_OCTAVE_SLACK)
+    return np.clip(nearest, 0, len(OCTAVES) - 1).astype(np.int64)
+
+
+def correct_match_error(errors: Float[Array, " N"], threshold: float) -> float:
+    """Median distance between a true place and the nearest descriptor's, of matches that are correct.
+
+    Args:
+        errors: from `match_errors`, pixels; NaN = truth unknown.
+        threshold: pixels within which a match is correct.
+
+    Returns:
+        pixels; NaN if no match is correct.
+    """
+    correct = errors[errors <= threshold]
+    return float(np.median(correct)) if len(correct) else float("nan")
+
+
+def octave_shares(errors: Float[Array, " N"], octaves: Int[Array, " N"], threshold: float) -> Float[Array, " octaves"]:
+    """Share of each of `OCTAVES` among the correct matches.
+
+    Args:
+        errors: from `match_errors`, pixels; NaN = truth unknown.
+        octaves: of the N keypoints, from `octave_indices`.
+        threshold: pixels within which a match is correct.
+
+    Returns:
+        shares in [0, 1] with the sum 1; NaN if no match is correct.
+    """
+    counts = np.bincount(octaves[errors <= threshold], minlength=len(OCTAVES))
+    return counts / counts.sum() if counts.any() else np.full(len(OCTAVES), np.nan)
 
 
 def mutual_nearest(nearest_in_b: Int[Array, " N"], nearest_in_a: Int[Array, " M"]) -> Bool[Array, " N"]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from lfnet.evaluation.intervals import Interval, difference_interval, mean_interval, ratio_interval
+from lfnet.evaluation.metrics import OCTAVES
 from lfnet.evaluation.opencv_extractors import OPENCV_METHODS
 from lfnet.evaluation.results import UNTOUCHED, Results, Row, Section
 
@@ -22,6 +23,7 @@ Mark = Literal["", "best", "tied"]
 
 LOWER = (
     "localisation_error",
+    "match_error_median",
     "pose_error",
     "rotation_error",
     "translation_error",
@@ -34,8 +36,9 @@ LOWER = (
     "memory",
     "model_size",
 )
-NEITHER = ("keypoints", "matches", "visible", "inliers", "parameters")
-WHOLE = (*NEITHER, "registered", "points", "observations", "keypoints_per_second", "seconds", "memory")
+COUNTS = ("keypoints", "matches", "visible", "inliers", "parameters")
+NEITHER = (*COUNTS, "match_share")
+WHOLE = (*COUNTS, "registered", "points", "observations", "keypoints_per_second", "seconds", "memory")
 """Metrics that are shown without decimals."""
 
 TITLES = {
@@ -65,6 +68,8 @@ WORDS = {
     "repeatability": "repeatability",
     "precision": "precision",
     "localisation_error": "localisation error (px)",
+    "match_error_median": "median match error (px)",
+    "match_share": "share of correct matches",
     "orientation_agreement": "orientation agreement",
     "pose_auc": "AUC",
     "pose_error": "pose error (°)",
@@ -135,11 +140,13 @@ def direction(metric: str) -> Direction:
 
 
 def worded(metric: str) -> str:
-    """A metric as tables write it: `score at 5 px`, `AUC at 10°`."""
+    """A metric as tables write it: `score at 5 px`, `AUC at 10°`, `share of correct matches at octave 1/2`."""
     name, _, threshold = metric.partition("@")
     word = WORDS.get(name, name.replace("_", " "))
     if not threshold:
         return word
+    if threshold.startswith("octave"):
+        return f"{word} at octave {threshold.removeprefix('octave')}"
     return f"{word} at {threshold}°" if name == "pose_auc" else f"{word} at {threshold} px"
 
 
@@ -313,13 +320,25 @@ def _matching_tables(section: Section) -> list[Table]:
     smallest = upright.only(budget=budgets[0])
     narrower = [name for name in _at(smallest, "matching_score") if name != main]
     details = [*narrower, *_at(smallest, "repeatability"), widest(smallest, "precision") or "", "localisation_error"]
-    details += ["orientation_agreement", "keypoints", "visible", "matches"]
+    details += ["match_error_median", "orientation_agreement", "keypoints", "visible", "matches"]
     at_k = f", K = {budgets[0]}" if budgets[0] else ""
     return [
         Table(_capital(worded(main)), upright.methods(), scores),
         Table(f"Other metrics{at_k}", upright.methods(), _columns(smallest, details)),
+        *_octave_table(smallest, f"Median error of correct matches, and their share, by octave of the keypoint{at_k}"),
         *_subset_table(smallest, main, f"{_capital(worded(main))}{at_k}, by part of the data"),
     ]
+
+
+def _octave_table(section: Section, title: str) -> list[Table]:
+    """Error and share of correct matches of each octave that has any; nothing where that is but one."""
+    columns = []
+    for octave in OCTAVES:
+        name = f"octave {octave} and coarser" if octave == OCTAVES[-1] else f"octave {octave}"
+        error = make_column(section, f"{name} (px)", f"match_error_median@octave{octave}", brief=True)
+        if _says_something(error):
+            columns += [error, make_column(section, f"share at {octave}", f"match_share@octave{octave}", brief=True)]
+    return [Table(title, section.methods(), columns)] if len(columns) > 2 else []
 
 
 def _sweep_tables(section: Section) -> list[Table]:
