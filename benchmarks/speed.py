@@ -11,16 +11,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import cv2
 import numpy as np
 import torch
 import tyro
 
+import lfnet.models.lfnet
 from lfnet.evaluation.cost import time_interleaved
 from lfnet.evaluation.lfnet_extractor import LFNetExtractor
 from lfnet.evaluation.opencv_extractors import OpenCVExtractor
@@ -28,8 +30,7 @@ from lfnet.evaluation.results import describe_environment
 from lfnet.evaluation.stereo import motorcycle
 from lfnet.evaluation.tables import markdown
 from lfnet.models.config import ExtractionSettings, LFNetConfig
-from lfnet.models.inputs import normalize_pictures, picture_tensor, resize_to_octave
-from lfnet.models.keypoints import detect_keypoints, usable_pixels
+from lfnet.models.descriptor import Descriptor
 from lfnet.models.lfnet import LFNet
 
 CASES = (((320, 240), 512), ((640, 480), 2048))
@@ -86,8 +87,11 @@ def extraction_section(options: Options) -> list[dict[str, Any]]:
             calls[f"{name} (OpenCV)"] = _call(OpenCVExtractor(name), image, budget, "cpu")
         for device in options.devices:
             for weights in options.weights:
-                extractor = LFNetExtractor(load_model(weights, device), Path(weights).stem)
-                calls[f"{extractor.name} ({device})"] = _call(extractor, image, budget, device)
+                model = load_model(weights, device)
+                for octaves, note in ((None, ""), (model.config.octaves[:1], ", one octave")):
+                    name = f"{Path(weights).stem} ({device}){note}"
+                    extractor = LFNetExtractor(model, name, ExtractionSettings(octaves=octaves))
+                    calls[name] = _call(extractor, image, budget, device)
         for name, call in calls.items():
             counts[name] = len(call())  # type: ignore[arg-type]
         for name, seconds in time_interleaved(calls, options.rounds).items():
@@ -133,59 +137,55 @@ def batch_section(options: Options) -> list[dict[str, Any]]:
 
 
 def stage_section(options: Options) -> list[dict[str, Any]]:
-    """Seconds in each stage of extraction, all octaves together."""
+    """Seconds in each stage of extraction, all octaves together, and of the first octave alone."""
     rows = []
     for size, budget in CASES:
-        picture, valid = picture_tensor(pictures(size)[0], None)
+        image = pictures(size)[0]
         for device in options.devices:
             for weights in options.weights:
                 model = load_model(weights, device)
-                rounds = [time_stages(model, picture, valid, budget, device) for _ in range(4)][1:]
-                stages = {stage: float(np.median([r[stage] for r in rounds])) for stage in rounds[0]}
-                rows.append(
-                    {
-                        "method": f"{Path(weights).stem} ({device})",
-                        "size": size,
-                        "budget": budget,
-                        "stages": stages,
-                    }
-                )
+                for octaves in dict.fromkeys((model.config.octaves, model.config.octaves[:1])):
+                    settings = ExtractionSettings(max_keypoints=budget, octaves=octaves)
+                    rounds = [time_stages(model, image, settings, device) for _ in range(options.rounds)]
+                    stages = {stage: float(np.median([r[stage] for r in rounds])) for stage in rounds[0]}
+                    name = f"{Path(weights).stem} ({device}), octaves {', '.join(f'{each:g}' for each in octaves)}"
+                    rows.append({"method": name, "size": size, "budget": budget, "stages": stages})
     return rows
 
 
-@torch.inference_mode()
-def time_stages(model: LFNet, picture: torch.Tensor, valid: torch.Tensor, budget: int, device: str) -> dict[str, float]:
-    """Seconds in each stage for one picture.
+STAGES: dict[str, tuple[object, str]] = {
+    "detector": (LFNet, "detect"),
+    "keypoints": (LFNet, "_keypoints"),
+    "choice": (lfnet.models.lfnet, "choose"),
+    "patches": (LFNet, "patches_at"),
+    "orientation": (LFNet, "_angles_of"),
+    "descriptor": (Descriptor, "forward"),
+}
+"""Each stage and the function that does it: none calls another. What is left of a picture's time is "other"."""
 
-    The budget is shared by the octaves in proportion to their pixels, as strong keypoints roughly are.
-    """
-    seconds: dict[str, float] = dict.fromkeys(("input", "detector", "keypoints", "patches", "descriptor"), 0.0)
-    config = model.config
-    area = sum(octave**2 for octave in config.octaves)
-    for octave in config.octaves:
-        marks = [time.perf_counter()]
 
-        def mark(marks: list[float] = marks) -> None:
+def time_stages(model: LFNet, image: np.ndarray, settings: ExtractionSettings, device: str) -> dict[str, float]:
+    """Seconds in each stage while one picture is extracted."""
+    seconds = dict.fromkeys(STAGES, 0.0)
+
+    def timed(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
             synchronise(device)
-            marks.append(time.perf_counter())
+            start = time.perf_counter()
+            result = function(*arguments, **named)
+            synchronise(device)
+            seconds[stage] += time.perf_counter() - start
+            return result
 
-        small, small_valid, _ = resize_to_octave(picture[None].to(device), valid[None].to(device), octave)
-        normalized = normalize_pictures(small, small_valid)
-        mark()
-        maps = model.detect(normalized, small_valid)
-        mark()
-        border = config.keypoints.border
-        usable = usable_pixels(small_valid, border, border)
-        share = max(round(budget * octave**2 / area), 1)
-        found = detect_keypoints(maps, usable, share, config.keypoints)
-        mark()
-        patches = model.patches_at(normalized, found.points, found.scales, found.orientations)
-        mark()
-        model.descriptor(patches.flatten(0, 1))
-        mark()
-        for stage, (start, end) in zip(seconds, pairwise(marks), strict=True):
-            seconds[stage] += end - start
-    return seconds
+        return call
+
+    with ExitStack() as stack:
+        for stage, (owner, name) in STAGES.items():
+            stack.enter_context(mock.patch.object(owner, name, timed(stage, getattr(owner, name))))
+        start = time.perf_counter()
+        model.extract([image], settings=settings)
+        total = time.perf_counter() - start
+    return {**seconds, "other": total - sum(seconds.values())}
 
 
 def extraction_table(rows: list[dict[str, Any]]) -> str:
@@ -194,11 +194,13 @@ def extraction_table(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         low, middle, high = np.percentile(np.array(row["seconds"]) * 1000, [10, 50, 90])
         width, height = row["size"]
+        sift = next(r["seconds"] for r in rows if r["size"] == row["size"] and r["method"].startswith("sift"))
+        ratio = float(np.median(np.array(row["seconds"]) / np.array(sift)))
         cells.append(
             [f"{width}x{height}", str(row["budget"]), row["method"], str(row["keypoints"]),
-             f"{middle:.1f}", f"{low:.1f} - {high:.1f}", f"{1000 / middle:.1f}"]
+             f"{middle:.1f}", f"{low:.1f} - {high:.1f}", f"{1000 / middle:.1f}", f"{ratio:.2f}"]
         )  # fmt: skip
-    return markdown(["picture", "K", "method", "found", "ms", "10 - 90 %", "a second"], cells)
+    return markdown(["picture", "K", "method", "found", "ms", "10 - 90 %", "a second", "of SIFT's time"], cells)
 
 
 def batch_table(rows: list[dict[str, Any]]) -> str:
@@ -213,11 +215,11 @@ def batch_table(rows: list[dict[str, Any]]) -> str:
 
 
 def stage_table(rows: list[dict[str, Any]]) -> str:
-    """Share of time in each stage as Markdown."""
+    """Milliseconds in each stage as Markdown."""
     cells = []
     for row in rows:
         total = sum(row["stages"].values())
-        shares = [f"{100 * value / total:.0f} %" for value in row["stages"].values()]
+        shares = [f"{1000 * value:.1f}" for value in row["stages"].values()]
         width, height = row["size"]
         cells.append([f"{width}x{height}", str(row["budget"]), row["method"], f"{1000 * total:.1f}", *shares])
     return markdown(["picture", "K", "method", "ms", *rows[0]["stages"]], cells)

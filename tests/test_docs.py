@@ -266,7 +266,7 @@ def leaves(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def test_the_table_of_departures_is_what_the_recipes_say() -> None:
     files = [REPOSITORY / "configs" / name for name in ("paper.toml", "cpu.toml")]
     recipes = [leaves(config_to_dict(read_config(file))) for file in files]
-    where_from = ("data.sequences", "data.pictures", "data.picture_share", "data.render_share")
+    where_from = ("data.sequences", "data.scenes", "data.pictures", "data.picture_share", "data.render_share")
     of_the_run = ("seed", "validation.", "card.")
     differ = {
         name: (paper, recipes[1][name])

@@ -100,7 +100,6 @@ def test_defaults_are_the_paper_s(paper_model: LFNet) -> None:
     assert config.octaves == (1.0,)
     assert config.patches == PatchConfig(size=32, extent=32.0)
     assert not config.descriptor.normalize_patches
-    assert not config.detector.derivatives
     assert config.orientation.mode == "head"
 
 
@@ -420,14 +419,15 @@ def test_what_has_no_peak_stays_where_it_is() -> None:
     assert bool((found.widths > 3).all())
 
 
-def test_subpixel_gradient_is_an_option() -> None:
-    for wanted in (True, False):
+def test_a_soft_argmax_carries_gradients_and_a_peak_fit_none() -> None:
+    for refinement in ("soft-argmax", "peak-fit"):
         scores = torch.rand(1, 1, 20, 20, generator=seeded()).requires_grad_()
         maps = DetectorMaps(scores, torch.ones(1, 1, 20, 20), torch.ones(1, 2, 20, 20))
-        config = KeypointConfig(subpixel_gradient=wanted)
+        config = KeypointConfig(refinement=refinement)
         keypoints = detect_keypoints(maps, torch.ones(1, 1, 20, 20, dtype=torch.bool), 5, config)
-        assert keypoints.points.requires_grad == wanted
-        if wanted:
+        assert keypoints.points.requires_grad == (refinement == "soft-argmax")
+        assert not keypoints.sigmas.requires_grad
+        if refinement == "soft-argmax":
             keypoints.points.sum().backward()
             assert scores.grad is not None
             assert float(scores.grad.abs().sum()) > 0

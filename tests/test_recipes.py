@@ -24,6 +24,7 @@ def test_default_is_the_cpu_recipe_without_its_data() -> None:
     data = dataclasses.replace(
         recipe.data,
         sequences=default.data.sequences,
+        scenes=default.data.scenes,
         pictures=default.data.pictures,
         picture_share=default.data.picture_share,
         render_share=default.data.render_share,

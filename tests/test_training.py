@@ -430,10 +430,10 @@ def test_swapping_the_views_swaps_the_directions(model: LFNet, pair: Pair) -> No
         )
 
 
-@pytest.mark.parametrize("subpixel_gradient", [True, False])
-def test_pair_loss_reaches_the_detector_through_the_spatial_transformer(pair: Pair, subpixel_gradient: bool) -> None:
+@pytest.mark.parametrize("refinement", ["soft-argmax", "peak-fit"])
+def test_pair_loss_reaches_the_detector_through_the_spatial_transformer(pair: Pair, refinement: str) -> None:
     config = tiny_config()
-    keypoints = dataclasses.replace(config.keypoints, subpixel_gradient=subpixel_gradient)
+    keypoints = dataclasses.replace(config.keypoints, refinement=refinement)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = LFNet(dataclasses.replace(config, keypoints=keypoints)).train()
@@ -443,7 +443,7 @@ def test_pair_loss_reaches_the_detector_through_the_spatial_transformer(pair: Pa
     assert "scale_space.score_convs.0.weight" in gradients
     assert "stem.weight" in gradients
     points = result.directions[0].correspondences.keypoints.points
-    assert points.requires_grad == subpixel_gradient
+    assert points.requires_grad == (refinement == "soft-argmax")
 
 
 def test_pair_loss_spares_j_and_triplet_loss_trains_all_three_inputs() -> None:

@@ -44,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit code: 0 all is done, 1 an error or some pictures failed, 2 wrong usage, 130 interrupted.
     """
+    # Before PyTorch is imported: threads that wait by spinning take the cores from those that work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words or os.environ.get("LFNET_DEBUG", "0") not in ("", "0")
     words = [word for word in words if word != "--debug"]

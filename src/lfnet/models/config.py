@@ -55,8 +55,6 @@ class DetectorConfig:
     the first one sees is added to the scores, so that places stay sharp."""
     stem_channels: int = 8
     """Channels between the two strided convolutions of stride 4."""
-    derivatives: bool = False
-    """Feed first and second derivatives and their products beside the grey picture (paper: no)."""
     leaky_slope: float = 0.2
     """Negative slope of the leaky ReLU."""
 
@@ -144,8 +142,6 @@ class KeypointConfig:
     subpixel_strength: float = 10.0
     """Strength of that softmax. Scores lie in [0, 1], so it bounds the gradient that passes through; dividing by the
     height of the peak instead would multiply L_pair's gradient by it while peaks are still low."""
-    subpixel_gradient: bool = True
-    """Let L_pair move keypoints through the soft-argmax (paper). False trains scale and orientation alone by it."""
 
     def __post_init__(self) -> None:
         require_odd(self, "keypoints", ("nms_size", "subpixel"))

@@ -158,7 +158,7 @@ def detect_keypoints(
     Where the maps have no orientations, keypoints are upright until `LFNet.orient` reads them off patches.
 
     Scales and orientations are read at the whole pixel of the maximum and are differentiable in the maps; places are
-    differentiable where `config.subpixel_gradient` says so.
+    differentiable where a soft-argmax refines them.
     """
     places, scores, present = select_peaks(maps.scores.detach(), usable, count, config.nms_size)
     peaks = fit_peaks(maps.scores, places)
@@ -166,8 +166,7 @@ def detect_keypoints(
     if config.refinement == "peak-fit":
         points = whole + peaks.offsets
     else:
-        source = maps.scores if config.subpixel_gradient else maps.scores.detach()
-        points = whole + soft_argmax(source, places, config)
+        points = whole + soft_argmax(maps.scores, places, config)
     scales = sample(maps.scales, whole, mode="nearest")[..., 0]
     orientations = upright(points) if maps.orientations is None else sample(maps.orientations, whole, mode="nearest")
     return Keypoints(points, scores, scales, orientations, present, peaks.widths)
