@@ -45,7 +45,7 @@ from lfnet.models.keypoints import (
 from lfnet.models.layers import conv_norm, wrapped
 from lfnet.models.lfnet import LFNet
 from lfnet.models.orientation import GradientOrientation, best_angles
-from lfnet.models.patches import patch_levels, ring_levels, sample_patches, smooth_for_patches
+from lfnet.models.patches import make_mosaic, sample_patches, smooth_for_patches
 from lfnet.models.pyramid import found_again
 from lfnet.models.scale_space import merge_scales, normalize_maps, window_softmax
 from lfnet.models.weights import WeightsError, describe_weights, load_weights, save_weights
@@ -451,13 +451,14 @@ def test_keypoints_read_scale_and_orientation_at_their_pixel() -> None:
 
 def test_patches_are_those_of_opencv(camera: NDArray[np.uint8]) -> None:
     image = torch.from_numpy(camera)[None, None].float() / 255
+    sharp = make_mosaic(image, PatchConfig())
     for size, extent in ((32, 32.0), (32, 24.0), (16, 32.0)):
         config = PatchConfig(size=size, extent=extent)
         points = torch.tensor([[[100.3, 80.7], [128.0, 128.0], [60.0, 150.25]]])
         scales = torch.tensor([[1.0, 1.3, 0.8]])
         angles = torch.tensor([[0.0, 0.7, -2.4]])
         directions = torch.stack((torch.cos(angles), torch.sin(angles)), -1)
-        patches = sample_patches([image], points, scales, directions, config)[0].numpy()
+        patches = sample_patches(sharp, points, scales, directions, config)[0].numpy()
         assert patches.shape == (3, size, size)
         for index in range(3):
             step = extent / size * float(scales[0, index])
@@ -480,7 +481,11 @@ def test_patches_are_those_of_opencv(camera: NDArray[np.uint8]) -> None:
 def test_patches_beyond_the_edge_repeat_it() -> None:
     image = torch.arange(40.0).view(1, 1, 1, 40).expand(1, 1, 40, 40).contiguous()
     patch = sample_patches(
-        [image], torch.tensor([[[0.0, 20.0]]]), torch.ones(1, 1), torch.tensor([[[1.0, 0.0]]]), PatchConfig()
+        make_mosaic(image, PatchConfig()),
+        torch.tensor([[[0.0, 20.0]]]),
+        torch.ones(1, 1),
+        torch.tensor([[[1.0, 0.0]]]),
+        PatchConfig(),
     )
     assert bool((patch[0, 0, :, :16] == 0).all())
     torch.testing.assert_close(patch[0, 0, 5, 16:], torch.arange(16) + 0.5)
@@ -498,7 +503,8 @@ def test_patches_are_differentiable_in_place_scale_and_orientation() -> None:
         x, y, scale, angle = values
         direction = torch.stack((torch.cos(angle), torch.sin(angle))).view(1, 1, 2)
         point = torch.stack((x, y)).view(1, 1, 2)
-        return (sample_patches([image], point, scale.view(1, 1), direction, PatchConfig())[0, 0] * weights).sum()
+        mosaic = make_mosaic(image, PatchConfig())
+        return (sample_patches(mosaic, point, scale.view(1, 1), direction, PatchConfig())[0, 0] * weights).sum()
 
     start = [31.37, 30.61, 1.09, 0.6]
     values = torch.tensor(start, dtype=torch.float64).requires_grad_()
@@ -529,7 +535,7 @@ def test_log_polar_patches_read_rings_and_angles() -> None:
     points, scales = torch.tensor([[[80.3, 77.8]]]), torch.tensor([[0.9]])
     turn = torch.tensor([[[math.cos(0.7), math.sin(0.7)]]])
     read = [
-        sample_patches(patch_levels(plane[None, None], LOG_POLAR), points, scales, turn, LOG_POLAR)[0, 0]
+        sample_patches(make_mosaic(plane[None, None], LOG_POLAR), points, scales, turn, LOG_POLAR)[0, 0]
         for plane in (x, y)
     ]
     assert read[0].shape == LOG_POLAR.shape == (16, 32)
@@ -544,11 +550,11 @@ def test_log_polar_patches_read_rings_and_angles() -> None:
 def test_outer_rings_are_read_from_blurred_pictures() -> None:
     """White noise, read at places many pixels apart, must not come through whole."""
     noise = torch.randn(1, 1, 256, 256, generator=seeded())
-    levels = patch_levels(noise, LOG_POLAR)
-    assert [tuple(level.shape[-2:]) for level in levels] == [(256, 256), (128, 128), (64, 64), (32, 32)]
-    assert ring_levels(LOG_POLAR)[0] == 0
+    mosaic = make_mosaic(noise, LOG_POLAR)
+    assert mosaic.image.shape == (1, 1, 256, 384)
+    assert mosaic.boxes[:3].tolist() == [[0, 0, 256, 256], [256, 0, 128, 128], [256, 128, 64, 64]]
     points = 60 + 130 * torch.rand(1, 200, 2, generator=seeded(1))
-    patches = sample_patches(levels, points, torch.ones(1, 200), upright(points), LOG_POLAR)[0]
+    patches = sample_patches(mosaic, points, torch.ones(1, 200), upright(points), LOG_POLAR)[0]
     deviation = patches.square().mean((0, 2)).sqrt()
     assert float(deviation[0]) > 0.6
     assert float(deviation[-1]) < 0.2
@@ -559,7 +565,7 @@ def test_turning_the_picture_shifts_a_log_polar_patch(camera: NDArray[np.uint8])
     turned = picture.rot90(-1, (2, 3))
     point, ones = torch.tensor([[[80.0, 80.0]]]), torch.ones(1, 1)
     before, after = (
-        sample_patches(patch_levels(each, LOG_POLAR), point, ones, upright(point), LOG_POLAR)[0, 0]
+        sample_patches(make_mosaic(each, LOG_POLAR), point, ones, upright(point), LOG_POLAR)[0, 0]
         for each in (picture, turned)
     )
     torch.testing.assert_close(after, before.roll(8, -1), atol=1e-4, rtol=1e-3)
@@ -573,7 +579,7 @@ def test_orientations_of_patches_turn_with_the_picture(lean_model: LFNet, camera
         image = picture.rot90(-quarter, (2, 3))
         points = places if quarter == 0 else torch.stack((200 - places[..., 1], places[..., 0]), -1)
         with torch.no_grad():
-            logits = lean_model.orientation_logits(lean_model.levels(image), points, torch.ones(1, 4))
+            logits = lean_model.orientation_logits(lean_model.mosaic(image), points, torch.ones(1, 4))
         directions[quarter] = (logits, best_angles(logits))
     torch.testing.assert_close(directions[1][0], directions[0][0].roll(4, -1), atol=1e-3, rtol=1e-3)
     cos, sin = directions[0][1].unbind(-1)

@@ -61,22 +61,34 @@ def select_peaks(
     width = scores.shape[-1]
     values, index = F.max_pool2d(scores, radius + 1, radius + 1, ceil_mode=True, return_indices=True)
     values, index = values.flatten(1), index.flatten(1)
-    x, y = index % width, torch.div(index, width, rounding_mode="floor")
-    padded = F.pad(scores, (radius,) * 4, value=float("-inf")).flatten(1)
+    allowed = (values > 0) & usable.flatten(1).gather(1, index)
+    values = torch.where(allowed, values, torch.full_like(values, -1.0))
+    # Peaks are among the highest blocks: a few times as many as are wanted hold enough of them, mostly.
+    tried = min(4 * count, values.shape[1])
+    while True:
+        best, order = values.topk(tried, dim=1)
+        places = index.gather(1, order)
+        peaks = (best > _largest_around(scores, places, radius)) & (best > 0)
+        if tried == values.shape[1] or bool(((peaks.sum(1) >= count) | (best[:, -1] < 0)).all()):
+            break
+        tried = min(4 * tried, values.shape[1])
+    best, order = torch.where(peaks, best, torch.full_like(best, -1.0)).topk(min(count, tried), dim=1)
+    places = places.gather(1, order)
+    return torch.stack((places % width, torch.div(places, width, rounding_mode="floor")), -1), best, best > 0
+
+
+def _largest_around(scores: Float[Tensor, "B 1 H W"], places: Tensor, radius: int) -> Float[Tensor, "B N"]:
+    """The largest score within `radius` px, as a square, of pixels counted row by row, but for their own."""
+    width = scores.shape[-1]
     stride = width + 2 * radius
-    centre = (y + radius) * stride + x + radius
-    others = torch.full_like(values, float("-inf"))
-    for shift in _window_shifts(radius, stride):
-        others = torch.maximum(others, padded.gather(1, centre + shift))
-    peaks = (values > others) & (values > 0) & usable.flatten(1).gather(1, index)
-    best, order = torch.where(peaks, values, torch.full_like(values, -1.0)).topk(min(count, values.shape[1]), dim=1)
-    return torch.stack((x, y), -1).gather(1, order[..., None].expand(-1, -1, 2)), best, best > 0
-
-
-def _window_shifts(radius: int, stride: int) -> list[int]:
-    """Of all pixels of a window but its middle, in a picture whose rows are `stride` apart."""
+    padded = F.pad(scores, (radius,) * 4, value=float("-inf")).flatten(1)
+    centres = (torch.div(places, width, rounding_mode="floor") + radius) * stride + places % width + radius
     span = range(-radius, radius + 1)
-    return [dy * stride + dx for dy in span for dx in span if (dx, dy) != (0, 0)]
+    shifts = [dy * stride + dx for dy in span for dx in span if (dx, dy) != (0, 0)]
+    if not shifts:
+        return torch.full_like(centres, -torch.inf, dtype=scores.dtype)
+    around = centres[..., None] + torch.tensor(shifts, device=centres.device)
+    return padded.gather(1, around.flatten(1)).view(around.shape).amax(-1)
 
 
 def _around(maps: Float[Tensor, "B 1 H W"], places: Tensor, radius: int) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from lfnet.models.detector import Detector, DetectorMaps
 from lfnet.models.inputs import is_blank, normalize_pictures, picture_tensor, resize_to_octave
 from lfnet.models.keypoints import Keypoints, detect_keypoints, upright, usable_pixels
 from lfnet.models.orientation import PatchOrientation, best_angles
-from lfnet.models.patches import Levels, patch_levels, sample_patches
+from lfnet.models.patches import Mosaic, make_mosaic, sample_patches
 from lfnet.models.pyramid import MIN_SIDE, Octave, choose
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class LFNet(nn.Module):
 
     def describe_at(
         self,
-        levels: Levels,
+        mosaic: Mosaic,
         points: Float[Tensor, "B K 2"],
         scales: Float[Tensor, "B K"],
         orientations: Float[Tensor, "B K 2"],
@@ -63,40 +63,40 @@ class LFNet(nn.Module):
         """Descriptors at given places; differentiable in all of them.
 
         Args:
-            levels: of normalised pictures, by `levels`.
+            mosaic: of normalised pictures, by `mosaic`.
             points: (x, y) in pixels.
             scales: see `PatchConfig.extent`.
             orientations: (cos, sin).
         """
-        patches = self.patches_at(levels, points, scales, orientations)
+        patches = self.patches_at(mosaic, points, scales, orientations)
         return self.descriptor(patches.flatten(0, 1)).unflatten(0, patches.shape[:2])
 
-    def levels(self, images: Float[Tensor, "B 1 H W"]) -> list[Tensor]:
+    def mosaic(self, images: Float[Tensor, "B 1 H W"]) -> Mosaic:
         """What patches of normalised pictures are read from: made once, read for every keypoint."""
-        return patch_levels(images, self.config.patches)
+        return make_mosaic(images, self.config.patches)
 
     def patches_at(
         self,
-        levels: Levels,
+        mosaic: Mosaic,
         points: Float[Tensor, "B K 2"],
         scales: Float[Tensor, "B K"],
         orientations: Float[Tensor, "B K 2"],
     ) -> Float[Tensor, "B K R S"]:
         """The patches that the descriptor sees."""
-        return sample_patches(levels, points, scales, orientations, self.config.patches)
+        return sample_patches(mosaic, points, scales, orientations, self.config.patches)
 
-    def orient(self, levels: Levels, keypoints: Keypoints) -> Keypoints:
+    def orient(self, mosaic: Mosaic, keypoints: Keypoints) -> Keypoints:
         """Keypoints with the orientations that their patches show; as they are where the maps gave orientations."""
         if self.config.orientation.mode != "patch":
             return keypoints
-        logits = self.orientation_logits(levels, keypoints.points, keypoints.scales)
+        logits = self.orientation_logits(mosaic, keypoints.points, keypoints.scales)
         return keypoints._replace(orientations=best_angles(logits))
 
     def orientation_logits(
-        self, levels: Levels, points: Float[Tensor, "B K 2"], scales: Float[Tensor, "B K"]
+        self, mosaic: Mosaic, points: Float[Tensor, "B K 2"], scales: Float[Tensor, "B K"]
     ) -> Float[Tensor, "B K A"]:
         """Scores of A angles at given places, read off upright patches (orientation mode "patch" alone)."""
-        patches = self.patches_at(levels, points, scales, upright(points))
+        patches = self.patches_at(mosaic, points, scales, upright(points))
         return self._angles_of(patches.flatten(0, 1)).unflatten(0, patches.shape[:2])
 
     def _angles_of(self, patches: Float[Tensor, "N R S"]) -> Float[Tensor, "N A"]:
@@ -206,7 +206,7 @@ class LFNet(nn.Module):
                 directions = torch.stack((torch.cos(angles), torch.sin(angles)), -1)
                 sizes = torch.from_numpy(scales[chosen]) * float(np.sqrt(ratio[0] * ratio[1]))
                 where = (each[None].to(device) for each in (places, sizes, directions))
-                rows = self.describe_at(self.levels(normalized), *where)
+                rows = self.describe_at(self.mosaic(normalized), *where)
                 descriptors[chosen] = rows[0].float().cpu().numpy()
         finally:
             self.train(was_training)
@@ -230,6 +230,9 @@ class LFNet(nn.Module):
     def _search(self, images: Tensor, valid: Tensor, settings: ExtractionSettings) -> list[Octave]:
         """The keypoints of every octave that is large enough."""
         sizes = settings.octaves or self.config.octaves
+        round_patches = self.config.patches.sampling == "log-polar"
+        # Log-polar patches of all octaves are read from one mosaic, square ones from the octave that they are found in.
+        shared = self.mosaic(normalize_pictures(images, valid)) if round_patches else None
         found = []
         for octave in sizes:
             small, small_valid, ratio = resize_to_octave(images, valid, octave)
@@ -240,7 +243,9 @@ class LFNet(nn.Module):
             showing = small_valid & ~is_blank(normalized, small_valid)[:, None, None, None]
             keypoints = self._keypoints(maps, showing, settings)
             weight = (min(sizes) / octave) ** self.config.octave_preference
-            found.append(Octave(self.levels(normalized), keypoints._replace(scores=keypoints.scores * weight), ratio))
+            if weight != 1:
+                keypoints = keypoints._replace(scores=keypoints.scores * weight)
+            found.append(Octave(shared or self.mosaic(normalized), keypoints, ratio))
         return found
 
     def _keypoints(self, maps: DetectorMaps, valid: Tensor, settings: ExtractionSettings) -> Keypoints:
@@ -261,38 +266,27 @@ class LFNet(nn.Module):
         if not len(number):
             return Features.empty(size, self.config.descriptor.dimension)
         rows = [torch.nonzero(number == n)[:, 0] for n in range(len(octaves))]
-        found = [
-            Keypoints(*(each[:, place[chosen]] for each in octave.keypoints))
-            for octave, chosen in zip(octaves, rows, strict=True)
-        ]
-
-        def patches(directions: list[Tensor]) -> Float[Tensor, "N R S"]:
-            parts = zip(octaves, found, directions, strict=True)
-            return torch.cat(
-                [self.patches_at(octave.levels, k.points, k.scales, turns)[0] for octave, k, turns in parts]
-            )
-
-        level = [upright(each.points) for each in found]
-        directions = [each.orientations for each in found]
-        if settings.upright:
-            directions = level
-        elif self.config.orientation.mode == "patch":
-            turns = best_angles(self._angles_of(patches(level)))
-            directions = [part[None] for part in turns.split([len(chosen) for chosen in rows])]
-        descriptors = self.descriptor(patches(directions))
-
+        found = [octave.chosen(place[chosen]) for octave, chosen in zip(octaves, rows, strict=True)]
         ranks = torch.cat(rows).argsort()
-        scales = [each.scales[0] / octave.size for octave, each in zip(octaves, found, strict=True)]
-        points = [octave.whole(each.points[0]) for octave, each in zip(octaves, found, strict=True)]
-        scores = [each.scores[0] for each in found]
-        turns = torch.cat(directions, 1)[0]
-        angles = torch.atan2(turns[:, 1], turns[:, 0])
-        sigmas = torch.cat([each.sigmas[0] / octave.size for octave, each in zip(octaves, found, strict=True)])
-        columns = (torch.cat(points), torch.cat(scales), angles, torch.cat(scores), descriptors, sigmas)
-        keypoints, sizes, radians, heights, described, exact = (
+        whole = Keypoints(*(torch.cat(column, 1) for column in zip(*found, strict=True)))
+
+        def patches(orientations: Tensor) -> Float[Tensor, "N R S"]:
+            if self.config.patches.sampling == "log-polar":
+                return self.patches_at(octaves[0].mosaic, whole.points, whole.scales, orientations)[0]
+            parts = zip(octaves, rows, orientations.split([len(chosen) for chosen in rows], 1), strict=True)
+            return torch.cat([octave.patches(self, place[chosen], turns) for octave, chosen, turns in parts])
+
+        if settings.upright:
+            whole = whole._replace(orientations=upright(whole.points))
+        elif self.config.orientation.mode == "patch":
+            whole = whole._replace(orientations=best_angles(self._angles_of(patches(upright(whole.points))))[None])
+        descriptors = self.descriptor(patches(whole.orientations))
+        angles = torch.atan2(whole.orientations[0, :, 1], whole.orientations[0, :, 0])
+        columns = (whole.points[0], whole.scales[0], angles, whole.scores[0], descriptors, whole.sigmas[0])
+        points, scales, angles, scores, described, sigmas = (
             column[ranks].float().cpu().numpy() for column in columns
         )
-        return Features(keypoints, sizes, radians, heights, described, size, exact)
+        return Features(points, scales, angles, scores, described, size, sigmas)
 
 
 def _split(images: Any) -> list[Any]:

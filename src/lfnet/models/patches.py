@@ -6,8 +6,7 @@ Source: LF-Net section 3.1; Jaderberg et al., "Spatial transformer networks" (20
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,27 +19,45 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 
-Levels = Sequence[Tensor]
-"""What patches of a picture are read from: (B, 1, h, w) each, from fine to coarse, all of the same view."""
+class Mosaic(NamedTuple):
+    """What patches are read from: pictures at one or several sizes, laid side by side, so that one read serves all."""
+
+    image: Float[Tensor, "B 1 H W"]
+    boxes: Float[Tensor, "L 4"]
+    """Left, top, width and height of each size in pixels, from fine to coarse."""
+
+    def part(self, chosen: slice) -> Mosaic:
+        """The same of some pictures of the batch."""
+        return Mosaic(self.image[chosen], self.boxes)
 
 
-def patch_levels(images: Float[Tensor, "B 1 H W"], config: PatchConfig) -> list[Tensor]:
-    """Pictures as patches read them: blurred as far as they read coarsely, or halves for the outer rings."""
+LEAST_LEVEL = 6
+"""A size whose shorter side would be smaller than this is left out."""
+
+
+def make_mosaic(images: Float[Tensor, "B 1 H W"], config: PatchConfig) -> Mosaic:
+    """Pictures as patches read them: blurred as far as square ones read coarsely, or halves for the outer rings."""
+    height, width = images.shape[-2:]
     if config.sampling == "square":
-        return [smooth_for_patches(images, config)]
+        return Mosaic(smooth_for_patches(images, config), images.new_tensor([[0, 0, width, height]]))
     levels = [images]
-    for _ in range(ring_levels(config)[-1]):
-        if min(levels[-1].shape[-2:]) < 2:
-            break
+    while min(levels[-1].shape[-2:]) >= 2 * LEAST_LEVEL:
         levels.append(halve(levels[-1]))
-    return levels
+    mosaic = images.new_zeros(len(images), 1, height, width + (levels[1].shape[-1] if len(levels) > 1 else 0))
+    boxes, left, top = [], 0, 0
+    for level in levels:
+        level_height, level_width = level.shape[-2:]
+        mosaic[..., top : top + level_height, left : left + level_width] = level
+        boxes.append((left, top, level_width, level_height))
+        # The halves stand below each other, beside the whole picture.
+        left, top = width, 0 if left == 0 else top + level_height
+    return Mosaic(mosaic, images.new_tensor(boxes))
 
 
 def halve(images: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B 1 h w"]:
-    """Pictures at half their size, rounded up, each pixel from the 4 x 4 around it."""
+    """Pictures at half their size, rounded down, each pixel from the 4 x 4 around it."""
     height, width = images.shape[-2:]
-    size = ((height + 1) // 2, (width + 1) // 2)
-    return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
+    return F.interpolate(images, (height // 2, width // 2), mode="bilinear", align_corners=False, antialias=True)
 
 
 def smooth_for_patches(images: Float[Tensor, "B 1 H W"], config: PatchConfig) -> Float[Tensor, "B 1 H W"]:
@@ -55,14 +72,8 @@ def ring_radii(config: PatchConfig) -> list[float]:
     return [config.inner * ratio ** (ring / (config.rings - 1)) for ring in range(config.rings)]
 
 
-def ring_levels(config: PatchConfig) -> list[int]:
-    """The level that each ring is read from: there its samples are about a pixel apart, so that nothing aliases."""
-    apart = 2 * math.pi / config.size
-    return [max(0, round(math.log2(apart * radius))) for radius in ring_radii(config)]
-
-
 def sample_patches(
-    levels: Levels,
+    mosaic: Mosaic,
     points: Float[Tensor, "B K 2"],
     scales: Float[Tensor, "B K"],
     orientations: Float[Tensor, "B K 2"],
@@ -71,50 +82,54 @@ def sample_patches(
     """Crop a patch per keypoint, differentiable in place, scale and orientation; beyond the edge the edge is repeated.
 
     Args:
-        levels: of normalised pictures, by `patch_levels`.
-        points: (x, y) in pixels of the first level; the patch is centred there.
+        mosaic: of normalised pictures, by `make_mosaic`.
+        points: (x, y) in pixels of the picture; the patch is centred there.
         scales: the patch is `config.extent * scale` pixels wide.
         orientations: (cos, sin) of the direction of the patch's x axis, or of its first angle.
 
     Returns:
         Square patches, or log-polar ones with a ring in each row, from inside to outside, and an angle in each column.
     """
-    frames = scales[..., None] * orientations
     if config.sampling == "square":
-        return _sample(levels[0], levels[0], points, frames, _square(config, points))
-    radii, numbers = ring_radii(config), ring_levels(config)
-    angles = torch.arange(config.size, device=points.device, dtype=points.dtype) * (2 * math.pi / config.size)
-    circle = torch.stack((angles.cos(), angles.sin()), -1)
-    parts = []
-    for number in sorted(set(numbers)):
-        rings = points.new_tensor([radius for radius, level in zip(radii, numbers, strict=True) if level == number])
-        level = levels[min(number, len(levels) - 1)]
-        parts.append(_sample(level, levels[0], points, frames, rings[:, None, None] * circle))
-    return torch.cat(parts, -2)
+        return _sample_squares(mosaic.image, points, scales[..., None] * orientations, config)
+    return _sample_rings(mosaic, points, scales, orientations, config)
 
 
-def _square(config: PatchConfig, points: Tensor) -> Float[Tensor, "R S 2"]:
-    places = torch.arange(config.size, device=points.device, dtype=points.dtype) - (config.size - 1) / 2
-    places = places * (config.extent / config.size)
-    v, u = torch.meshgrid(places, places, indexing="ij")
-    return torch.stack((u, v), -1)
+def _sample_squares(
+    images: Float[Tensor, "B 1 H W"], points: Tensor, frames: Float[Tensor, "B K 2"], config: PatchConfig
+) -> Float[Tensor, "B K S S"]:
+    size = config.size
+    places = torch.arange(size, device=points.device, dtype=points.dtype) - (size - 1) / 2
+    v, u = torch.meshgrid(*2 * (places * (config.extent / size),), indexing="ij")
+    u, v = u.reshape(1, 1, -1), v.reshape(1, 1, -1)
+    cos, sin = frames.split(1, -1)
+    x = points[..., :1] + cos * u - sin * v
+    y = points[..., 1:] + sin * u + cos * v
+    height, width = images.shape[-2:]
+    grid = torch.stack((2 * x / max(width - 1, 1) - 1, 2 * y / max(height - 1, 1) - 1), -1)
+    patches = F.grid_sample(images, grid.to(images.dtype), padding_mode="border", align_corners=True)
+    return patches.view(*points.shape[:2], size, size)
 
 
-def _sample(
-    level: Float[Tensor, "B 1 h w"],
-    finest: Float[Tensor, "B 1 H W"],
-    points: Float[Tensor, "B K 2"],
-    frames: Float[Tensor, "B K 2"],
-    places: Float[Tensor, "R S 2"],
+def _sample_rings(
+    mosaic: Mosaic, points: Tensor, scales: Tensor, orientations: Tensor, config: PatchConfig
 ) -> Float[Tensor, "B K R S"]:
-    """Read a level at `places` in the frame of each keypoint; frames are (cos, sin) times the scale."""
-    height, width = finest.shape[-2:]
-    # `align_corners=False` holds the edges of all levels together, whatever their sizes.
-    half = points.new_tensor((2 / width, 2 / height))
-    cos, sin = frames[..., None].unbind(-2)
-    axes = torch.cat((torch.stack((cos, sin), -1), torch.stack((-sin, cos), -1)), -2) * half
-    # All samples of all keypoints by one product: (samples, 2) @ (2, keypoints * 2).
-    steps = places.reshape(-1, 2) @ axes.permute(0, 2, 1, 3).flatten(2)
-    grid = steps.unflatten(-1, (-1, 2)) + ((points + 0.5) * half - 1)[:, None]
-    samples = F.grid_sample(level, grid.to(level.dtype), padding_mode="border", align_corners=False)
-    return samples[:, 0].transpose(1, 2).unflatten(-1, places.shape[:2])
+    """Each ring is read at the size of the picture where its samples are about a pixel apart: so nothing aliases."""
+    apart = 2 * math.pi / config.size
+    radii = points.new_tensor(ring_radii(config))
+    with torch.no_grad():
+        level = (apart * scales[..., None] * radii).log2().round().clamp(0, len(mosaic.boxes) - 1).long()
+    corner, extent = mosaic.boxes[level].split(2, -1)
+    # Places in the mosaic go from -1 to 1. The edges of all sizes lie on each other, whatever rounding did to them.
+    unit = 2 / (points.new_tensor((mosaic.image.shape[-1], mosaic.image.shape[-2])) - 1).clamp_min(1)
+    ratio = extent / mosaic.boxes[0, 2:]
+    centre = ((points[:, :, None] + 0.5) * ratio - 0.5 + corner) * unit - 1
+    step = radii[:, None] * ratio * unit
+    lowest, highest = corner * unit - 1, (corner + extent - 1) * unit - 1
+    angles = torch.arange(config.size, device=points.device, dtype=points.dtype) * apart
+    cos, sin = (scales[..., None] * orientations).split(1, -1)
+    circle = torch.stack((cos * angles.cos() - sin * angles.sin(), sin * angles.cos() + cos * angles.sin()), -1)
+    grid = torch.addcmul(centre[..., None, :], step[..., None, :], circle[:, :, None])
+    grid = grid.clamp(lowest[..., None, :], highest[..., None, :])
+    patches = F.grid_sample(mosaic.image, grid.flatten(1, 2).to(mosaic.image.dtype), align_corners=True)
+    return patches.view(*points.shape[:2], config.rings, config.size)

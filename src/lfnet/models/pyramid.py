@@ -11,9 +11,12 @@ from torch import Tensor
 
 from lfnet.models.config import ExtractionSettings
 from lfnet.models.keypoints import Keypoints
+from lfnet.models.patches import Mosaic
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
+
+    from lfnet.models.lfnet import LFNet
 
 MIN_SIDE = 16
 """Octaves with a shorter side than this have no room for a keypoint inside the border and are left out."""
@@ -22,7 +25,7 @@ MIN_SIDE = 16
 class Octave(NamedTuple):
     """A batch of pictures at one size, and what was found there."""
 
-    levels: list[Tensor]
+    mosaic: Mosaic
     """What patches are read from."""
     keypoints: Keypoints
     """In pixels of this octave."""
@@ -36,12 +39,25 @@ class Octave(NamedTuple):
 
     def whole(self, points: Float[Tensor, "*B 2"]) -> Float[Tensor, "*B 2"]:
         """Points of this octave in pixels of the picture."""
-        return (points + 0.5) / points.new_tensor(self.ratio) - 0.5
+        return points if self.ratio == (1.0, 1.0) else (points + 0.5) / points.new_tensor(self.ratio) - 0.5
 
     def of_picture(self, index: int) -> Octave:
         """The same of one picture of the batch."""
-        keypoints = type(self.keypoints)(*(each[index : index + 1] for each in self.keypoints))
-        return Octave([level[index : index + 1] for level in self.levels], keypoints, self.ratio)
+        one = slice(index, index + 1)
+        return Octave(self.mosaic.part(one), Keypoints(*(each[one] for each in self.keypoints)), self.ratio)
+
+    def chosen(self, places: Int[Tensor, "N"]) -> Keypoints:
+        """Some keypoints of one picture, in pixels of the whole picture."""
+        found = Keypoints(*(each[:, places] for each in self.keypoints))
+        size = self.size
+        return found._replace(points=self.whole(found.points), scales=found.scales / size, sigmas=found.sigmas / size)
+
+    def patches(
+        self, model: LFNet, places: Int[Tensor, "N"], orientations: Float[Tensor, "1 N 2"]
+    ) -> Float[Tensor, "N S S"]:
+        """Square patches of some keypoints of one picture, read in this octave."""
+        points, scales = self.keypoints.points[:, places], self.keypoints.scales[:, places]
+        return model.patches_at(self.mosaic, points, scales, orientations)[0]
 
 
 def choose(

@@ -30,6 +30,7 @@ from lfnet.models.inputs import normalize_pictures
 from lfnet.models.keypoints import Keypoints, detect_keypoints, upright, usable_pixels
 from lfnet.models.lfnet import LFNet
 from lfnet.models.orientation import best_angles
+from lfnet.models.patches import Mosaic
 from lfnet.training.losses import (
     angle_loss,
     dual_softmax_loss,
@@ -106,7 +107,7 @@ class SeenView(NamedTuple):
     usable: Bool[Tensor, "B 1 H W"]
     """Where keypoints may be."""
     maps: DetectorMaps
-    levels: list[Tensor]
+    mosaic: Mosaic
     """What patches are read from."""
 
 
@@ -152,7 +153,7 @@ def see(model: LFNet, view: View, strategy: StrategyConfig) -> SeenView:
     """Run the detector on a view."""
     images = normalize_pictures(view.image, view.valid)
     usable = usable_pixels(view.valid, model.config.keypoints.border, strategy.mask_reach)
-    return SeenView(images, usable, model.detect(images, view.valid), model.levels(images))
+    return SeenView(images, usable, model.detect(images, view.valid), model.mosaic(images))
 
 
 def see_both(
@@ -165,12 +166,12 @@ def see_both(
     usable = usable_pixels(valid, model.config.keypoints.border, strategy.mask_reach)
     with convolutions_in(precision, images.device):
         maps = model.detect(normalized, valid)
-    half, levels = len(pair.a.image), model.levels(normalized)
+    half, mosaic = len(pair.a.image), model.mosaic(normalized)
 
     def part(chosen: slice) -> SeenView:
         scores, scales, orientations = maps
         own = DetectorMaps(scores[chosen], scales[chosen], None if orientations is None else orientations[chosen])
-        return SeenView(normalized[chosen], usable[chosen], own, [level[chosen] for level in levels])
+        return SeenView(normalized[chosen], usable[chosen], own, mosaic.part(chosen))
 
     return part(slice(half)), part(slice(half, None))
 
@@ -240,8 +241,8 @@ def orient_by_patches(
         for direction, (learner, painter) in zip(directions, views, strict=True):
             found = direction.correspondences
             mine = found.keypoints.points
-            patches.append(model.patches_at(learner.levels, mine, found.keypoints.scales, upright(mine)))
-            patches.append(model.patches_at(painter.levels, found.points_j, found.scales_j, upright(mine)))
+            patches.append(model.patches_at(learner.mosaic, mine, found.keypoints.scales, upright(mine)))
+            patches.append(model.patches_at(painter.mosaic, found.points_j, found.scales_j, upright(mine)))
             counts += 2 * [found.counts]
     logits = through_counted(model.detector.orientation, patches, counts, precision)
     oriented = []
@@ -352,10 +353,10 @@ def correspondence_patches(
 ) -> tuple[Float[Tensor, "B K S S"], Float[Tensor, "B K S S"]]:
     """Patches of i, through which L_pair reaches the detector, and of j, which are constants."""
     keypoints = correspondences.keypoints
-    mine = model.patches_at(learner.levels, keypoints.points, keypoints.scales, keypoints.orientations)
+    mine = model.patches_at(learner.mosaic, keypoints.points, keypoints.scales, keypoints.orientations)
     with torch.no_grad():
         theirs = model.patches_at(
-            painter.levels, correspondences.points_j, correspondences.scales_j, correspondences.orientations_j
+            painter.mosaic, correspondences.points_j, correspondences.scales_j, correspondences.orientations_j
         )
     return mine, theirs
 

@@ -48,13 +48,13 @@ def validate(
         views = [see(model, view, strategy) for view in (pair.a, pair.b)]
         keypoints = [
             model.orient(
-                seen.levels, detect_keypoints(seen.maps, seen.usable, config.keypoints, model.config.keypoints)
+                seen.mosaic, detect_keypoints(seen.maps, seen.usable, config.keypoints, model.config.keypoints)
             )
             for seen in views
         ]
         warps = (pair.warp(strategy.depth_tolerance), pair.swapped().warp(strategy.depth_tolerance))
         descriptors = [
-            model.describe_at(seen.levels, found.points, found.scales, found.orientations)
+            model.describe_at(seen.mosaic, found.points, found.scales, found.orientations)
             for seen, found in zip(views, keypoints, strict=True)
         ]
         for i, j in ((0, 1), (1, 0)):
@@ -106,8 +106,8 @@ def _measure(
     scales = sample(view_j.maps.scales, warped.points, mode="nearest")[..., 0]
     orientations = orientations_at(view_j.maps, warped.points)
     there = mine._replace(points=warped.points, scales=scales, orientations=orientations)
-    there = model.orient(view_j.levels, there)
-    rows = model.describe_at(view_j.levels, there.points, there.scales, there.orientations)[0][visible]
+    there = model.orient(view_j.mosaic, there)
+    rows = model.describe_at(view_j.mosaic, there.points, there.scales, there.orientations)[0][visible]
     found = torch.cdist(descriptors[0][visible], rows).argmin(1)
     apart = (warped.points[0][visible] - warped.points[0][visible][found]).norm(dim=-1)
     result["descriptor_accuracy"] = float((apart <= config.threshold).float().mean())
