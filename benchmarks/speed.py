@@ -88,7 +88,7 @@ def extraction_section(options: Options) -> list[dict[str, Any]]:
         for device in options.devices:
             for weights in options.weights:
                 model = load_model(weights, device)
-                for octaves, note in ((None, ""), (model.config.octaves[:1], ", one octave")):
+                for octaves, note in ((None, ""), ((1.0,), ", one octave")):
                     name = f"{Path(weights).stem} ({device}){note}"
                     extractor = LFNetExtractor(model, name, ExtractionSettings(octaves=octaves))
                     calls[name] = _call(extractor, image, budget, device)
@@ -144,7 +144,7 @@ def stage_section(options: Options) -> list[dict[str, Any]]:
         for device in options.devices:
             for weights in options.weights:
                 model = load_model(weights, device)
-                for octaves in dict.fromkeys((model.config.octaves, model.config.octaves[:1])):
+                for octaves in dict.fromkeys((model.config.octaves, (1.0,))):
                     settings = ExtractionSettings(max_keypoints=budget, octaves=octaves)
                     rounds = [time_stages(model, image, settings, device) for _ in range(options.rounds)]
                     stages = {stage: float(np.median([r[stage] for r in rounds])) for stage in rounds[0]}

@@ -22,6 +22,7 @@ from lfnet.data.augment import (
     homography_from_corners,
     log_uniform,
     random_homography,
+    tone_curve,
 )
 from lfnet.data.frames import SequenceError, fill_pinholes, read_view
 from lfnet.data.layouts import read_frames
@@ -560,3 +561,39 @@ def test_shares_decide_how_often_a_source_is_drawn() -> None:
     values = [float(drawer.load(step).a.image.mean()) for step in range(400)]
     assert np.mean(np.isclose(values, 0.1)) == pytest.approx(0.75, abs=0.08)
     assert np.mean(np.isclose(values, 0.2)) == pytest.approx(0.25, abs=0.08)
+
+
+def test_a_tone_curve_rises_and_keeps_black_and_white() -> None:
+    grey = torch.linspace(0, 1, 256).view(1, 1, 1, 256)
+    torch.testing.assert_close(tone_curve(grey, torch.zeros(6)), grey)
+    bent = tone_curve(grey, torch.randn(6, generator=torch.Generator().manual_seed(0)))[0, 0, 0]
+    assert float(bent[0]) == 0
+    assert float(bent[-1]) == pytest.approx(1)
+    assert bool((bent.diff() > 0).all())
+    assert float((bent - grey[0, 0, 0]).abs().max()) > 0.1
+    by_hand = tone_curve(torch.tensor([[[[0.25, 0.75]]]]), torch.tensor([0.0, math.log(3.0)]))
+    assert by_hand.flatten().tolist() == pytest.approx([0.125, 0.625])
+
+
+@pytest.mark.parametrize("change", ["tone", "relight", "inverted"])
+def test_each_change_of_light_is_drawn_anew_for_each_view(change: str) -> None:
+    off = dict.fromkeys(("gain", "bias", "gamma", "blur", "noise", "jpeg", "shadow"), 0.0)
+    config = PhotometricConfig(**off, **{change: 0.5})
+    image = torch.rand(2, 1, 40, 40, generator=torch.Generator().manual_seed(1)) * 0.5 + 0.25
+    eye = torch.eye(4).expand(2, 4, 4)
+    view = View(image, torch.ones_like(image, dtype=torch.bool), None, eye[:, :3, :3], eye)
+    pair = Pair(view, view, torch.eye(3).expand(2, 3, 3))
+    generators = [torch.Generator().manual_seed(seed) for seed in (4, 7)]
+    varied = augment_light(pair, config, generators)
+    again = augment_light(pair, config, [torch.Generator().manual_seed(seed) for seed in (4, 7)])
+    assert torch.equal(varied.a.image, again.a.image)
+    pictures = [*varied.a.image, *varied.b.image]
+    if change == "inverted":
+        turned = [bool(torch.equal(new, 1 - old)) for new, old in zip(pictures, [*image, *image], strict=True)]
+        kept = [bool(torch.equal(new, old)) for new, old in zip(pictures, [*image, *image], strict=True)]
+        assert all(one != other for one, other in zip(turned, kept, strict=True))
+        assert any(turned)
+    else:
+        assert all(not torch.equal(new, old) for new, old in zip(pictures, [*image, *image], strict=True))
+        assert not torch.equal(varied.a.image, varied.b.image)
+    assert bool((varied.a.image >= 0).all() & (varied.a.image <= 1).all())

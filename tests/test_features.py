@@ -106,3 +106,14 @@ def test_importing_the_package_loads_nothing_heavy(user_environment: dict[str, s
     code = "import sys, lfnet; print([m for m in ('torch', 'cv2', 'numpy', 'h5py') if m in sys.modules])"
     output = subprocess.check_output([sys.executable, "-c", code], env=user_environment, text=True)
     assert output.strip() == "[]"
+
+
+def test_sigmas_go_with_their_keypoints() -> None:
+    ones = np.ones(3)
+    features = Features(np.arange(6).reshape(3, 2), ones, ones, [0.3, 0.9, 0.5], np.eye(3), (100, 50), [1.0, 2.0, 4.0])
+    assert features.top(2).sigmas.tolist() == [2.0, 4.0]
+    assert features.resized((200, 100)).sigmas.tolist() == [2.0, 4.0, 8.0]
+    with pytest.raises(ValueError, match="sigmas must be positive"):
+        Features(np.zeros((1, 2)), [1], [0], [1], [[1]], (9, 9), [0.0])
+    with pytest.raises(ValueError, match="sigmas must have shape"):
+        Features(np.zeros((1, 2)), [1], [0], [1], [[1]], (9, 9), [1.0, 2.0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -53,6 +54,17 @@ def test_half_precision_spares_positions(tmp_path: Path) -> None:
     assert np.array_equal(back.keypoints, features.keypoints)
     assert np.allclose(back.descriptors, features.descriptors, atol=2e-3)
     assert back.descriptors.dtype == np.float32
+
+
+def test_sigmas_are_there_where_a_method_says_them(tmp_path: Path) -> None:
+    features = some_features()
+    exact = replace(features, sigmas=np.linspace(0.1, 2, 5))
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        hloc.write_features(file, "a.jpg", features)
+        hloc.write_features(file, "b.jpg", exact, half=True)
+        assert "sigmas" not in file["a.jpg"]
+        assert hloc.read_features(file, "a.jpg").sigmas is None
+        assert hloc.read_features(file, "b.jpg").sigmas.tolist() == exact.sigmas.tolist()
 
 
 def test_binary_descriptors_stay_bits(tmp_path: Path) -> None:

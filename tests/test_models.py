@@ -42,10 +42,10 @@ from lfnet.models.keypoints import (
     upright,
     usable_pixels,
 )
-from lfnet.models.layers import conv_norm, wrapped
+from lfnet.models.layers import conv_norm
 from lfnet.models.lfnet import LFNet
 from lfnet.models.orientation import GradientOrientation, best_angles
-from lfnet.models.patches import make_mosaic, sample_patches, smooth_for_patches
+from lfnet.models.patches import halve, make_mosaic, sample_patches, smooth_for_patches
 from lfnet.models.pyramid import found_again
 from lfnet.models.scale_space import merge_scales, normalize_maps, window_softmax
 from lfnet.models.weights import WeightsError, describe_weights, load_weights, save_weights
@@ -229,6 +229,8 @@ def test_configuration_round_trips_and_refuses_what_it_does_not_know() -> None:
         ({"descriptor": {"channels": [8, 16]}}, "expected 3 values"),
         ({"scale_space": {"window": 14}}, "odd"),
         ({"scale_space": {"window": 16, "window_step": 4}}, "odd number of steps of 4"),
+        ({"scale_space": {"window": 4, "window_step": 4}}, "at least 3"),
+        ({"scale_space": {"window": -1}}, "at least 1"),
         ({"orientation": {"mode": "patch"}}, "log-polar"),
         ({"patches": {"sampling": "log-polar", "size": 30}}, "multiple of 8"),
         ({"octaves": []}, "at least one"),
@@ -596,47 +598,97 @@ def test_best_angle_is_the_peak_of_a_parabola() -> None:
 def test_descriptors_of_log_polar_patches_see_no_seam(lean_model: LFNet) -> None:
     """Shifting a patch by as many angles as the strides of its convolutions shifts their maps, all around."""
     patches = torch.randn(3, 16, 32, generator=seeded())
-    layers = lean_model.descriptor.convolutions
-
-    def maps(inputs: Tensor) -> Tensor:
-        features = inputs[:, None]
-        for number in (0, 3, 6):
-            features = torch.relu(conv_norm(layers[number], layers[number + 1], wrapped(features)))
-        return features
-
+    seen: list[Tensor] = []
+    hook = lean_model.descriptor.hidden.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with torch.no_grad():
-        torch.testing.assert_close(maps(patches.roll(8, -1)), maps(patches).roll(1, -1), atol=1e-5, rtol=1e-4)
+        lean_model.descriptor(patches)
+        lean_model.descriptor(patches.roll(8, -1))
+    hook.remove()
+    before, after = (maps.view(3, 8, 2, 4) for maps in seen)
+    torch.testing.assert_close(after, before.roll(1, -1), atol=1e-5, rtol=1e-4)
+    assert float((before - after).abs().max()) > 1e-2
+
+
+def test_describe_agrees_with_extract_of_log_polar_patches(lean_model: LFNet, camera: NDArray[np.uint8]) -> None:
+    settings = ExtractionSettings(max_keypoints=300, octaves=(1.0, 0.5))
+    features = lean_model.extract(camera[:201, :187], settings=settings)[0]
+    assert {1, 2} == set(np.round(features.scales).astype(int))
+    rows = lean_model.describe(camera[:201, :187], features.keypoints, features.scales, features.orientations)
+    np.testing.assert_allclose(rows, features.descriptors, atol=2e-3)
+
+
+def test_half_a_picture_shows_at_scale_1_what_the_picture_shows_at_scale_2(camera: NDArray[np.uint8]) -> None:
+    """Inner rings too: at scale 2 they must not be sharper than those that training shows."""
+    image = as_input(camera[:192, :192])
+    points, scales = torch.tensor([[[100.5, 88.5], [70.5, 120.5]]]), torch.full((1, 2), 2.0)
+    whole = sample_patches(make_mosaic(image, LOG_POLAR), points, scales, upright(points), LOG_POLAR)
+    half = sample_patches(
+        make_mosaic(halve(image), LOG_POLAR), (points + 0.5) / 2 - 0.5, scales / 2, upright(points), LOG_POLAR
+    )
+    torch.testing.assert_close(whole, half, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (17, 40), (61, 33), (200, 255)])
+def test_lean_extraction_of_any_size(lean_model: LFNet, camera: NDArray[np.uint8], size: tuple[int, int]) -> None:
+    picture = camera[: size[0], : size[1]]
+    features = lean_model.extract(picture, settings=ExtractionSettings(octaves=(0.25, 1.0, 2.0, 0.5), border=2))[0]
+    assert features.image_size == (size[1], size[0])
+    assert features.sigmas is not None
+    assert len(features.sigmas) == len(features)
+    inside = (features.keypoints >= -0.5).all() and (features.keypoints <= np.array([size[1], size[0]]) - 0.5).all()
+    assert bool(inside)
+    blank = lean_model.extract(np.full(size, 90, np.uint8))[0]
+    assert len(blank) == 0
+    assert blank.sigmas is not None
+
+
+def test_lean_extraction_in_batches_and_with_masks(lean_model: LFNet, camera: NDArray[np.uint8]) -> None:
+    mask = np.ones((120, 140), bool)
+    mask[:, :70] = False
+    pictures = [camera[:120, :140], camera[60:180, 60:200]]
+    together = lean_model.extract(pictures, mask=[mask, None])
+    alone = [lean_model.extract([picture], mask=[m])[0] for picture, m in zip(pictures, (mask, None), strict=True)]
+    for first, second in zip(together, alone, strict=True):
+        # Equal scores may change places.
+        orders = [np.lexsort(each.keypoints.round(2).T) for each in (first, second)]
+        np.testing.assert_allclose(first.keypoints[orders[0]], second.keypoints[orders[1]], atol=1e-2)
+        np.testing.assert_allclose(first.descriptors[orders[0]], second.descriptors[orders[1]], atol=1e-2)
+    assert together[0].keypoints[:, 0].min() > 70
+    level = lean_model.extract(pictures[0], settings=ExtractionSettings(upright=True))[0]
+    assert bool((level.orientations == 0).all())
 
 
 def test_features_turn_with_the_picture(lean_model: LFNet, camera: NDArray[np.uint8]) -> None:
-    """By a quarter: at the same places a descriptor is the same, and its orientation a quarter further."""
+    """By a quarter: at the same places descriptors are the same, and orientations a quarter further."""
+    model = copy.deepcopy(lean_model)
+    model.detector = BlobDetector()  # type: ignore[assignment]
+    model.detector.orientation = lean_model.detector.orientation
     picture = camera[:192, :192]
-    keypoints = np.array([[96.0, 96.0], [70.5, 101.0], [120.25, 88.0]], np.float32)
-    around = np.ascontiguousarray(np.rot90(picture, -1))
-    there = np.column_stack((191 - keypoints[:, 1], keypoints[:, 0]))
-    angles = np.array([0.3, -2.0, 1.1])
-    ones = np.ones(3)
-    before = lean_model.describe(picture, keypoints, ones, angles)
-    after = lean_model.describe(around, there, ones, angles + math.pi / 2)
-    np.testing.assert_allclose(after, before, atol=1e-4)
+    settings = ExtractionSettings(max_keypoints=200, octaves=(1.0, 0.5), once=False)
+    before = model.extract(picture, settings=settings)[0]
+    after = model.extract(np.ascontiguousarray(np.rot90(picture, -1)), settings=settings)[0]
+    there = np.column_stack((191 - before.keypoints[:, 1], before.keypoints[:, 0]))
+    distances = np.linalg.norm(there[:, None] - after.keypoints[None], axis=-1)
+    distances[before.scales[:, None] != after.scales[None]] = 99
+    rows, columns = np.nonzero(distances < 0.05)
+    assert len(rows) > 20
+    turned = np.exp(1j * (after.orientations[columns] - before.orientations[rows] - math.pi / 2))
+    assert np.quantile(np.abs(turned - 1), 0.9) < 0.05
+    cosines = (after.descriptors[columns] * before.descriptors[rows]).sum(1)
+    assert np.quantile(cosines, 0.1) > 0.99
 
 
 def test_keypoints_may_be_spread(lean_model: LFNet, camera: NDArray[np.uint8]) -> None:
-    close = lean_model.extract(camera, settings=ExtractionSettings(max_keypoints=200))[0]
-    spread = lean_model.extract(camera, settings=ExtractionSettings(max_keypoints=200, min_distance=12))[0]
-    distances = [
-        np.linalg.norm(each.keypoints[:, None] - each.keypoints[None], axis=-1) + 99 * np.eye(len(each))
-        for each in (close, spread)
-    ]
-    assert distances[0].min() < 12 <= distances[1].min() + 1e-3
-    # The best one stays, and whatever was dropped is near something better.
-    assert spread.keypoints[0].tolist() == close.keypoints[0].tolist()
-    assert {tuple(place) for place in close.keypoints[:5]} - {tuple(place) for place in spread.keypoints} == {
-        tuple(place)
-        for number, place in enumerate(close.keypoints[:5])
-        if any(np.linalg.norm(place - better) < 12 for better in spread.keypoints if tuple(better) != tuple(place))
-        and number > 0
-    }
+    """Greedily, best first, among all there are: as a slow reference does it."""
+    every = lean_model.extract(camera, settings=ExtractionSettings(max_keypoints=400))[0]
+    spread = lean_model.extract(camera, settings=ExtractionSettings(max_keypoints=100, min_distance=12))[0]
+    expected: list[np.ndarray] = []
+    for place in every.keypoints:
+        if all(np.linalg.norm(place - other) >= 12 for other in expected):
+            expected.append(place)
+    assert len(expected) >= 30
+    np.testing.assert_allclose(spread.keypoints[: len(expected)], expected[: len(spread)])
+    assert len(every) > len(expected)
 
 
 def test_a_place_of_two_octaves_counts_once() -> None:
@@ -673,7 +725,7 @@ def test_descriptors_do_not_see_gain_and_bias_where_patches_are_normalized(tiny_
 
 
 def field_of(picture: Tensor) -> Tensor:
-    module = GradientOrientation(2, OrientationConfig(mode="gradient"))
+    module = GradientOrientation(2, 1, OrientationConfig(mode="gradient"))
     images = normalize_pictures(picture, everywhere(picture))
     with torch.no_grad():
         return module(torch.zeros(1, 2, *picture.shape[-2:]), images, everywhere(picture))
@@ -712,7 +764,7 @@ def test_gradient_orientation_turns_with_the_picture_by_30_degrees(camera: NDArr
 
 def test_compression_counts_every_direction_alike(camera: NDArray[np.uint8]) -> None:
     image = as_input(camera[:60, :70])
-    module = GradientOrientation(2, OrientationConfig(mode="gradient", compression=0.0))
+    module = GradientOrientation(2, 1, OrientationConfig(mode="gradient", compression=0.0))
     with torch.no_grad():
         field = module(torch.zeros(1, 2, 60, 70), image, everywhere(image))
     slopes = gradients(image)

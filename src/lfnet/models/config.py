@@ -89,11 +89,13 @@ class ScaleSpaceConfig:
 
     def __post_init__(self) -> None:
         require_odd(self, "scale_space", ("kernel_size",))
-        least = {"scales": 1, "reach": 1, "window_step": 1, "window_strength": 0, "scale_strength": 0}
+        least = {"scales": 1, "reach": 1, "window": 1, "window_step": 1, "window_strength": 0, "scale_strength": 0}
         require_at_least(self, "scale_space", least)
-        if self.window % self.window_step or self.window // self.window_step % 2 == 0:
+        steps = self.window / self.window_step
+        if steps % 2 != 1 or (steps == 1 and self.window_step > 1):
             raise ConfigError(
-                f"scale_space.window: expected an odd number of steps of {self.window_step}, got {self.window}"
+                f"scale_space.window: expected an odd number of steps of {self.window_step}, and of blocks at least 3, "
+                f"got {self.window}"
             )
 
     def values(self) -> list[float]:

@@ -44,8 +44,8 @@ class Descriptor(nn.Module):
         for conv, norm in zip(layers[::3], layers[1::3], strict=True):
             assert isinstance(conv, nn.Conv2d)
             assert isinstance(norm, nn.BatchNorm2d)
-            features = F.relu(conv_norm(conv, norm, wrapped(features) if self.round else features))
-        hidden = F.relu(self.hidden_norm(self.hidden(features.flatten(1))))
+            features = F.relu(conv_norm(conv, norm, wrapped(features) if self.round else features), inplace=True)
+        hidden = F.relu(self.hidden_norm(self.hidden(features.flatten(1))), inplace=True)
         return F.normalize(self.output(hidden).float(), dim=-1)
 
 

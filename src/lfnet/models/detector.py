@@ -45,8 +45,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """Add the block's residual to the features."""
-        residual = conv_norm(self.conv1, self.norm2, F.leaky_relu(self.norm1(features), self.slope))
-        return features + self.conv2(F.leaky_relu(residual, self.slope))
+        residual = conv_norm(self.conv1, self.norm2, F.leaky_relu(self.norm1(features), self.slope, inplace=True))
+        return features + self.conv2(F.leaky_relu(residual, self.slope, inplace=True))
 
 
 class Detector(nn.Module):
@@ -74,9 +74,9 @@ class Detector(nn.Module):
         if config.orientation.mode == "patch":
             self.orientation = PatchOrientation(config.orientation, config.patches)
         elif config.orientation.mode == "gradient":
-            self.orientation = GradientOrientation(channels, config.orientation)
+            self.orientation = GradientOrientation(channels, stride, config.orientation)
         else:
-            self.orientation = OrientationHead(channels, config.orientation)
+            self.orientation = OrientationHead(channels, stride)
 
     def forward(self, images: Float[Tensor, "B 1 H W"], valid: Bool[Tensor, "B 1 H W"]) -> DetectorMaps:
         """Detect.
@@ -103,8 +103,8 @@ class Detector(nn.Module):
         features = self.stem(inputs.contiguous(memory_format=torch.channels_last))
         fine = None
         if self.fine is not None:
-            features = F.leaky_relu(features, self.config.leaky_slope)
+            features = F.leaky_relu(features, self.config.leaky_slope, inplace=True)
             fine = F.pixel_shuffle(self.fine(features), 2)
             features = self.narrow(features)
         features = self.blocks(features)
-        return F.leaky_relu(self.norm(features), self.config.leaky_slope), fine
+        return F.leaky_relu(self.norm(features), self.config.leaky_slope, inplace=True), fine

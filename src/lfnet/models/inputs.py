@@ -84,5 +84,7 @@ def resize_to_octave(
     if size == (height, width):
         return images, valid, (1.0, 1.0)
     small = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=octave < 1)
+    if bool(valid.all()):
+        return small, valid.new_ones(len(valid), 1, *size), (size[1] / width, size[0] / height)
     cover = F.interpolate(valid.float(), size, mode="bilinear", align_corners=False, antialias=octave < 1)
     return small, cover > 0.999, (size[1] / width, size[0] / height)

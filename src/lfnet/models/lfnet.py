@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from lfnet.models.inputs import is_blank, normalize_pictures, picture_tensor, re
 from lfnet.models.keypoints import Keypoints, detect_keypoints, upright, usable_pixels
 from lfnet.models.orientation import PatchOrientation, best_angles
 from lfnet.models.patches import Mosaic, make_mosaic, sample_patches
-from lfnet.models.pyramid import MIN_SIDE, Octave, choose
+from lfnet.models.pyramid import CANDIDATES, MIN_SIDE, Octave, choose
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -166,9 +167,9 @@ class LFNet(nn.Module):
         Args:
             image: (H, W) or (H, W, 3), uint8 or float in [0, 1].
             keypoints: (N, 2), (x, y) in pixels.
-            scales: (N,), the patch is `patches.extent * scale` pixels wide; 1 where None. Each keypoint is read from
-                the octave of the picture in which its scale is nearest to 1; `extract` may have found it in another, so
-                descriptors of extracted keypoints agree closely, not exactly.
+            scales: (N,), the patch is `patches.extent * scale` pixels wide; 1 where None. Log-polar patches are read as
+                `extract` reads them. Square ones are read from the octave in which the scale is nearest to 1; `extract`
+                may have found it in another, so those descriptors agree closely, not exactly.
             orientations: (N,), radians from +x towards +y; 0 where None.
 
         Returns:
@@ -189,27 +190,39 @@ class LFNet(nn.Module):
         if (scales <= 0).any():
             raise ValueError(f"describe: expected scales above 0, got {scales.min():g}")
         picture, valid = picture_tensor(image, None)
+        if count == 0:
+            return np.zeros((0, self.config.descriptor.dimension), np.float32)
         device = next(self.parameters()).device
-        descriptors = np.zeros((count, self.config.descriptor.dimension), np.float32)
-        octaves = self._describing_octaves(picture.shape[-2:])
-        # Each keypoint is described where its patch is read at about the resolution that the network was trained at.
-        chosen_octave = np.abs(np.log(np.maximum(scales, 1e-6)[:, None] * octaves[None])).argmin(1)
+        places = torch.from_numpy(np.asarray(keypoints, np.float32))[None].to(device)
+        sizes = torch.from_numpy(scales)[None].to(device)
+        angles = torch.from_numpy(orientations)[None].to(device)
+        directions = torch.stack((torch.cos(angles), torch.sin(angles)), -1)
+        images, valid = picture[None].to(device), valid[None].to(device)
         was_training = self.training
         self.eval()
         try:
-            for number in np.unique(chosen_octave):
-                chosen = np.flatnonzero(chosen_octave == number)
-                small, small_valid, ratio = resize_to_octave(picture[None], valid[None], float(octaves[number]))
-                normalized = normalize_pictures(small.to(device), small_valid.to(device))
-                places = (torch.from_numpy(np.asarray(keypoints, np.float32)[chosen]) + 0.5) * torch.tensor(ratio) - 0.5
-                angles = torch.from_numpy(orientations[chosen])
-                directions = torch.stack((torch.cos(angles), torch.sin(angles)), -1)
-                sizes = torch.from_numpy(scales[chosen]) * float(np.sqrt(ratio[0] * ratio[1]))
-                where = (each[None].to(device) for each in (places, sizes, directions))
-                rows = self.describe_at(self.mosaic(normalized), *where)
-                descriptors[chosen] = rows[0].float().cpu().numpy()
+            if self.config.patches.sampling == "log-polar":
+                mosaic = self.mosaic(normalize_pictures(images, valid))
+                return self.describe_at(mosaic, places, sizes, directions)[0].float().cpu().numpy()
+            return self._describe_squares(images, valid, places, sizes, directions)
         finally:
             self.train(was_training)
+
+    def _describe_squares(
+        self, images: Tensor, valid: Tensor, places: Tensor, sizes: Tensor, directions: Tensor
+    ) -> np.ndarray:
+        """Each is described in the octave where its patch is read at about the resolution of training."""
+        descriptors = np.zeros((places.shape[1], self.config.descriptor.dimension), np.float32)
+        octaves = self._describing_octaves(images.shape[-2:])
+        nearest = np.abs(np.log(sizes[0].clamp_min(1e-6).cpu().numpy()[:, None] * octaves[None])).argmin(1)
+        for number in np.unique(nearest):
+            chosen = torch.from_numpy(np.flatnonzero(nearest == number)).to(places.device)
+            small, small_valid, ratio = resize_to_octave(images, valid, float(octaves[number]))
+            mosaic = self.mosaic(normalize_pictures(small, small_valid))
+            points = (places[:, chosen] + 0.5) * places.new_tensor(ratio) - 0.5
+            scales = sizes[:, chosen] * float(np.sqrt(ratio[0] * ratio[1]))
+            rows = self.describe_at(mosaic, points, scales, directions[:, chosen])[0]
+            descriptors[chosen.cpu().numpy()] = rows.float().cpu().numpy()
         return descriptors
 
     def _describing_octaves(self, size: Sequence[int]) -> np.ndarray:
@@ -251,7 +264,8 @@ class LFNet(nn.Module):
     def _keypoints(self, maps: DetectorMaps, valid: Tensor, settings: ExtractionSettings) -> Keypoints:
         border = self.config.keypoints.border if settings.border is None else settings.border
         usable = usable_pixels(valid, border, border)
-        keypoints = detect_keypoints(maps, usable, settings.max_keypoints, self.config.keypoints)
+        count = settings.max_keypoints * (CANDIDATES if settings.min_distance > 0 else 1)
+        keypoints = detect_keypoints(maps, usable, count, self.config.keypoints)
         if settings.single_scale:
             keypoints = keypoints._replace(scales=torch.ones_like(keypoints.scales))
         return keypoints
@@ -260,11 +274,13 @@ class LFNet(nn.Module):
         self, octaves: list[Octave], settings: ExtractionSettings, size: tuple[int, int]
     ) -> Features:
         """Keep the best keypoints of all octaves of a picture, and describe those alone, each in its own octave."""
+        none = Features.empty(size, self.config.descriptor.dimension)
+        none = replace(none, sigmas=none.scores)
         if not octaves:
-            return Features.empty(size, self.config.descriptor.dimension)
+            return none
         number, place = choose(octaves, settings, (size[1], size[0]))
         if not len(number):
-            return Features.empty(size, self.config.descriptor.dimension)
+            return none
         rows = [torch.nonzero(number == n)[:, 0] for n in range(len(octaves))]
         found = [octave.chosen(place[chosen]) for octave, chosen in zip(octaves, rows, strict=True)]
         ranks = torch.cat(rows).argsort()

@@ -31,10 +31,11 @@ def _squared_length(vectors: Float[Tensor, "B 2 H W"]) -> Float[Tensor, "B 1 H W
     return vectors.square().sum(1, keepdim=True)
 
 
-def _to_pixels(maps: Float[Tensor, "B C h w"], images: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B C H W"]:
-    """Maps over features, resized to the pixels that the features cover, cut to the picture."""
+def _to_pixels(
+    maps: Float[Tensor, "B C h w"], stride: int, images: Float[Tensor, "B 1 H W"]
+) -> Float[Tensor, "B C H W"]:
+    """Maps over features, resized to the stride x stride pixels that each covers, cut to the picture."""
     height, width = images.shape[-2:]
-    stride = -(-height // maps.shape[-2])
     if stride > 1:
         maps = F.interpolate(maps, scale_factor=stride, mode="bilinear", align_corners=False)
     return maps[..., :height, :width]
@@ -43,8 +44,9 @@ def _to_pixels(maps: Float[Tensor, "B C h w"], images: Float[Tensor, "B 1 H W"])
 class OrientationHead(nn.Module):
     """A 5x5 convolution gives (cos, sin), normalised; it starts at angle 0 everywhere (LF-Net section 3.1)."""
 
-    def __init__(self, channels: int, config: OrientationConfig) -> None:
+    def __init__(self, channels: int, stride: int) -> None:
         super().__init__()
+        self.stride = stride
         self.conv = nn.Conv2d(channels, 2, 5, padding=2)
         nn.init.normal_(self.conv.weight, std=1e-3)
         with torch.no_grad():
@@ -55,7 +57,7 @@ class OrientationHead(nn.Module):
         self, features: Float[Tensor, "B C h w"], images: Float[Tensor, "B 1 H W"], valid: Bool[Tensor, "B 1 H W"]
     ) -> Float[Tensor, "B 2 H W"]:
         """(cos, sin) of every pixel."""
-        return _unit(_to_pixels(self.conv(features).float(), images))
+        return _unit(_to_pixels(self.conv(features).float(), self.stride, images))
 
 
 class GradientOrientation(nn.Module):
@@ -65,9 +67,10 @@ class GradientOrientation(nn.Module):
     invariant: it need not learn what an angle is.
     """
 
-    def __init__(self, channels: int, config: OrientationConfig) -> None:
+    def __init__(self, channels: int, stride: int, config: OrientationConfig) -> None:
         super().__init__()
         self.config = config
+        self.stride = stride
         self.weight_conv = nn.Conv2d(channels, 1, 5, padding=2)
         nn.init.zeros_(self.weight_conv.weight)
         assert self.weight_conv.bias is not None
@@ -79,7 +82,7 @@ class GradientOrientation(nn.Module):
         """(cos, sin) of every pixel."""
         weights = self.weight_conv(features)
         with torch.autocast(images.device.type, enabled=False):
-            weights = _to_pixels(F.softplus(weights.float()), images)
+            weights = _to_pixels(F.softplus(weights.float()), self.stride, images)
             field = gradients(images)
             if self.config.compression != 1:
                 field = field * (_squared_length(field).sqrt() + 1e-4) ** (self.config.compression - 1)
@@ -109,10 +112,12 @@ class PatchOrientation(nn.Module):
     def forward(self, patches: Float[Tensor, "N R S"]) -> Float[Tensor, "N A"]:
         """Scores, as logits, of the angles 2 pi a / A."""
         features = normalize_patches(patches.float())[:, None]
-        features = F.relu(conv_norm(self.conv1, self.norm1, wrapped(features)))
-        features = F.relu(conv_norm(self.conv2, self.norm2, wrapped(features)))
-        # The angle itself and its two neighbours: a convolution along the angles over all rings, as one product.
-        before, here, after = self.score(features.permute(0, 3, 1, 2).flatten(2)).float().unbind(-1)
+        features = F.relu(conv_norm(self.conv1, self.norm1, wrapped(features)), inplace=True)
+        features = F.relu(conv_norm(self.conv2, self.norm2, wrapped(features)), inplace=True)
+        # The angle itself and its two neighbours: a convolution along the angles over all rings, as products of rings.
+        by_rings = self.score.weight.unflatten(1, (features.shape[1], -1)).permute(2, 1, 0)
+        scores = (features.permute(0, 2, 3, 1) @ by_rings.to(features.dtype)).float().sum(1) + self.score.bias
+        before, here, after = scores.unbind(-1)
         return here + before.roll(1, -1) + after.roll(-1, -1)
 
 

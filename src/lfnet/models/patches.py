@@ -114,11 +114,17 @@ def _sample_squares(
 def _sample_rings(
     mosaic: Mosaic, points: Tensor, scales: Tensor, orientations: Tensor, config: PatchConfig
 ) -> Float[Tensor, "B K R S"]:
-    """Each ring is read at the size of the picture where its samples are about a pixel apart: so nothing aliases."""
+    """Each ring is read at the size of the picture where its samples are about a pixel apart, so that nothing aliases.
+
+    Inner rings, whose samples are closer, are read at the size where a keypoint of this scale would be found: what is
+    seen at scale 2 is what half the picture shows at scale 1.
+    """
     apart = 2 * math.pi / config.size
     radii = points.new_tensor(ring_radii(config))
     with torch.no_grad():
-        level = (apart * scales[..., None] * radii).log2().round().clamp(0, len(mosaic.boxes) - 1).long()
+        finest = scales[..., None].log2().round()
+        level = finest + (apart * radii).log2().round().clamp_min(0)
+        level = level.clamp(0, len(mosaic.boxes) - 1).long()
     corner, extent = mosaic.boxes[level].split(2, -1)
     # Places in the mosaic go from -1 to 1. The edges of all sizes lie on each other, whatever rounding did to them.
     unit = 2 / (points.new_tensor((mosaic.image.shape[-1], mosaic.image.shape[-2])) - 1).clamp_min(1)

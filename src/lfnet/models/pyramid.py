@@ -22,6 +22,10 @@ MIN_SIDE = 16
 """Octaves with a shorter side than this have no room for a keypoint inside the border and are left out."""
 
 
+CANDIDATES = 4
+"""Keypoints of an octave, for each that is wanted of the picture, among which some are chosen apart from each other."""
+
+
 class Octave(NamedTuple):
     """A batch of pictures at one size, and what was found there."""
 
@@ -79,6 +83,7 @@ def choose(
     order = every.argsort(descending=True, stable=True)
     order = order[(every[order] > 0) & (every[order] >= settings.min_score)]
     if settings.min_distance > 0:
+        order = order[: CANDIDATES * settings.max_keypoints]
         order = order[~crowded(torch.cat(points)[order], settings.min_distance)]
     order = order[: settings.max_keypoints]
     starts = torch.tensor([0, *(len(each) for each in scores)], device=order.device).cumsum(0)
@@ -129,12 +134,17 @@ def _best_around(cells: Int[Tensor, "N"], scores: Float[Tensor, "N"], shape: tup
 
 
 def crowded(points: Float[Tensor, "N 2"], distance: float) -> Bool[Tensor, "N"]:
-    """Which keypoints, best first, lie nearer than `distance` px to one before them that is kept itself."""
-    near = torch.cdist(points, points) < distance
-    near.fill_diagonal_(False)
-    dropped = [False] * len(points)
-    for place, neighbours in enumerate(near.cpu().numpy()):
-        if not dropped[place]:
-            for other in neighbours[place:].nonzero()[0]:
-                dropped[place + int(other)] = True
-    return torch.tensor(dropped, dtype=torch.bool, device=points.device)
+    """Which keypoints, best first, lie nearer than `distance` px to one before them that is kept itself.
+
+    In rounds: what has nothing better left near it is kept, and drops what is near it.
+    """
+    near = (points[:, None, 0] - points[None, :, 0]).square() + (points[:, None, 1] - points[None, :, 1]).square()
+    near = near < distance**2
+    better = near.tril(-1)
+    left = torch.ones_like(near[0])
+    kept = torch.zeros_like(left)
+    while bool(left.any()):
+        chosen = left & ~(better & left).any(1)
+        kept |= chosen
+        left &= ~(near & chosen).any(1)
+    return ~kept

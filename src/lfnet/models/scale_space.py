@@ -52,12 +52,13 @@ class ScaleSpace(nn.Module):
         height, width = valid.shape[-2:]
         scales = self.config.values()
         maps = torch.cat([self._score_map(features, index, scale) for index, scale in enumerate(scales)], 1)
-        maps = maps[..., :height, :width]
-        if fine is not None:
-            maps = maps + fine[..., :height, :width]
+        config = self.config
         with torch.autocast(maps.device.type, enabled=False):
-            config = self.config
-            maps = normalize_maps(maps.float(), valid) if config.normalize else maps.float()
+            maps = maps[..., :height, :width].float()
+            if fine is not None:
+                maps = maps + fine[..., :height, :width].float()
+            if config.normalize:
+                maps = normalize_maps(maps, valid)
             competing = window_softmax(maps, valid, config.window, config.window_strength, config.window_step)
             return merge_scales(competing, scales, config.scale_strength)
 
@@ -95,7 +96,7 @@ def window_softmax(
     out of the exponent instead, and the exponent is held above -80, where float32 still resolves it.
 
     Args:
-        maps: normalised score maps.
+        maps: score maps, of any height.
         valid: pixels that show the picture.
         window: px, an odd number of `step`s.
         strength: of the softmax.

@@ -96,7 +96,7 @@ def _statistics(result: StepResult) -> dict[str, float]:
     first, second = result.directions
     visible = torch.cat((first.target.visible, second.target.visible)).float().mean()
     keypoints = first.correspondences.keypoints
-    present = keypoints.present
+    present = first.correspondences.counts
     values = {"statistics/visible": float(visible), "statistics/correspondences": float(
         torch.cat((first.correspondences.counts, second.correspondences.counts)).float().mean()
     )}  # fmt: skip
