@@ -3,7 +3,7 @@
 A features file holds, under the picture's name (subfolders kept, as groups in groups):
 
     keypoints (N, 2), descriptors (D, N), scores (N,), image_size (2,)       hloc's own
-    scales (N,), orientations (N,)                                           added by this package
+    scales (N,), orientations (N,), sigmas (N,) if known                     added by this package
 
 Keypoints are in pixels of the raw frame, that is, of the picture as stored with its EXIF orientation **not**
 applied, and the centre of the top-left pixel is (0, 0): hloc adds COLMAP's half pixel itself when it imports

@@ -3,8 +3,8 @@
 Source: LF-Net section 3.2 and figure 2. View i is seen by the learner, view j by the painter:
 
     maps_j  --warp, select, sharpen-->  target   (constants: `targets.paint_target`)
-    L_det = w L_im(S_i, target) + l_ori L_ori + l_s L_s + l_pair L_pair      trains the detector
-    L_desc = L_tri(D_i, D_j at the warped places, hard negatives)            trains the descriptor
+    L_det = w L_im(S_i, target) + w_ce L_ce + l_ori L_ori + l_s L_s + l_pair L_pair    trains the detector
+    L_desc = L_tri(D_i, D_j at the warped places), or L_dual                           trains the descriptor
 
 Where orientations are read off patches, j's patches paint L_ori: the one angle that j sees is what i's scores of angles
 learn to say.

@@ -32,7 +32,7 @@ class Target(NamedTuple):
     known: Bool[Tensor, "B 1 H W"]
     """Of these, the pixels where j may paint: elsewhere nothing is known of the target."""
     points: Float[Tensor, "B K 2"]
-    """The selected points (x, y) of i; whole pixels unless places are refined by a peak fit."""
+    """The selected points (x, y) of i; whole pixels unless `subpixel` targets are asked for."""
     present: Bool[Tensor, "B K"]
     scales: Float[Tensor, "B K"]
     """j's scales at the points, carried into i."""
