@@ -16,7 +16,7 @@ from lfnet.evaluation.datasets import DataSettings, open_data
 from lfnet.evaluation.lfnet_extractor import LFNetExtractor
 from lfnet.evaluation.matching_score import SweepSettings, measure_sweep
 from lfnet.evaluation.opencv_extractors import OpenCVExtractor
-from lfnet.evaluation.source import FeatureSource
+from lfnet.evaluation.source import FeatureRules, FeatureSource
 from lfnet.evaluation.tables import markdown
 from lfnet.models.lfnet import LFNet
 
@@ -24,12 +24,13 @@ WHOLE = (1.0, 0.5, 0.25)
 HALF = (1.0, 0.7071, 0.5, 0.3536, 0.25)
 CHOICES: tuple[tuple[tuple[float, ...], float], ...] = (
     ((1.0,), 0.0),
+    (WHOLE[:2], 0.0),
     (WHOLE, 0.0),
+    (WHOLE, 0.5),
     (WHOLE, 1.0),
+    ((*WHOLE, 0.125), 0.0),
     (HALF, 0.0),
     (HALF, 1.0),
-    (HALF, 2.0),
-    (HALF[1:], 1.0),
 )
 """Octaves, and the power of the preference."""
 
@@ -58,8 +59,10 @@ def main() -> None:
     methods = [OpenCVExtractor("rootsift"), *(extractor(arguments.weights, *choice) for choice in CHOICES)]
     frames = None if arguments.frames is None else (arguments.frames[0], arguments.frames[1])
     data = open_data(arguments.data, DataSettings(frames=frames, gaps=GAPS))
-    settings = SweepSettings(turns=(0, 90), zooms=(0.5, 2.0), pairs=arguments.max_pairs)
-    section = measure_sweep(data, FeatureSource(methods), settings, lambda pair: None)
+    # Every place counts once, for RootSIFT as for octaves a root of 2 apart.
+    rules = FeatureRules(min_distance=3.0)
+    settings = SweepSettings(turns=(0, 90), zooms=(0.25, 0.5, 2.0, 4.0), pairs=arguments.max_pairs)
+    section = measure_sweep(data, FeatureSource(methods, rules=rules), settings, lambda pair: None)
     variants = section.variants()
     rows = []
     for method in section.methods():

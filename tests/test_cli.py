@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from conftest import REPOSITORY
 from lfnet.cli.main import COMMANDS, main
 from lfnet.features import Features, Matches
 from lfnet.integrations import hloc
@@ -406,3 +409,23 @@ def test_drawings_show_keypoints_and_matches_where_they_are(camera: NDArray[np.u
     assert small.shape == (100, 200 + 8 + 100, 3)
     with pytest.raises(ValueError, match=r"correct must have shape \(2,\)"):
         draw_matches(black, black, features, features, matches, [True])
+
+
+def test_waiting_threads_sleep_unless_told_else() -> None:
+    code = "import os, sys, lfnet.cli.main as cli; cli.main(['--version'])"
+    code += "; print(*map(os.environ.get, ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT'))); print('torch' in sys.modules)"
+    clean = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    clean["PYTHONPATH"] = str(REPOSITORY / "src")
+    for given, expected in ({}, "passive 1000"), ({"OMP_WAIT_POLICY": "active"}, "active None"):
+        done = subprocess.run([sys.executable, "-c", code], env={**clean, **given}, capture_output=True, text=True)
+        assert done.stdout.splitlines()[1:] == [expected, "False"], done.stderr
+
+
+@pytest.mark.parametrize(("option", "value"), [("--min-distance", "-1"), ("--min-distance", "nan")])
+def test_distances_that_are_none_are_refused(
+    run_lfnet: Callable[..., subprocess.CompletedProcess[str]], folder: Path, tmp_path: Path, option: str, value: str
+) -> None:
+    done = run_lfnet("extract", folder, "-o", tmp_path / "f.h5", option, value)
+    assert done.returncode == 2
+    assert "--min-distance must be a number of pixels of at least 0" in done.stderr
+    assert not (tmp_path / "f.h5").exists()

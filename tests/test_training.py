@@ -369,7 +369,7 @@ def test_what_is_painted_is_constant_for_an_unshared_painter(model: LFNet, pair:
         for parameter in painter.parameters():
             parameter.mul_(1.1)
     # The losses must be able to be felt everywhere, scales included.
-    mine, theirs = see(model, pair.a, STRATEGY), see(painter, pair.b, STRATEGY)
+    mine, theirs = see(model, [pair.a], STRATEGY)[0], see(painter, [pair.b], STRATEGY)[0]
     assert theirs.maps.scores.requires_grad
     direction = learn_and_paint(model, mine, theirs, pair.warp(), STRATEGY, seeded())
     assert int(direction.target.present.sum()) > 5

@@ -15,6 +15,7 @@ Both copies share their weights here, so one pass over both views serves both di
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -102,8 +103,6 @@ class StrategyConfig:
 class SeenView(NamedTuple):
     """A view, as one branch sees it."""
 
-    images: Float[Tensor, "B 1 H W"]
-    """Normalised."""
     usable: Bool[Tensor, "B 1 H W"]
     """Where keypoints may be."""
     maps: DetectorMaps
@@ -149,31 +148,102 @@ class StepResult(NamedTuple):
     directions: tuple[Direction, Direction]
 
 
-def see(model: LFNet, view: View, strategy: StrategyConfig) -> SeenView:
-    """Run the detector on a view."""
-    images = normalize_pictures(view.image, view.valid)
-    usable = usable_pixels(view.valid, model.config.keypoints.border, strategy.mask_reach)
-    return SeenView(images, usable, model.detect(images, view.valid), model.mosaic(images))
+def two_branch_step(
+    model: LFNet,
+    pair: Pair,
+    strategy: StrategyConfig,
+    step: int,
+    generator: torch.Generator,
+    precision: torch.dtype = torch.float32,
+) -> StepResult:
+    """Both directions of the strategy on one batch of pairs.
+
+    Args:
+        step: number of the training step, which anneals the negatives.
+        generator: on the CPU, for the random choice among hard negatives.
+        precision: of the convolutions: float32, or bfloat16 by autocast.
+    """
+    view_a, view_b = see(model, (pair.a, pair.b), strategy, precision)
+    views = [(view_a, view_b), (view_b, view_a)]
+    warps = [pair.warp(strategy.depth_tolerance), pair.swapped().warp(strategy.depth_tolerance)]
+    directions = [
+        learn_and_paint(model, learner, painter, warp, strategy, generator)
+        for (learner, painter), warp in zip(views, warps, strict=True)
+    ]
+    if model.config.orientation.mode == "patch":
+        directions = orient_by_patches(model, directions, views, precision)
+
+    patches, counts = [], []
+    for number, (learner, painter) in enumerate(views):
+        found = agreeing(directions[number].correspondences, strategy.agreement_degrees)
+        directions[number] = directions[number]._replace(correspondences=found)
+        patches += correspondence_patches(model, learner, painter, found)
+        counts += 2 * [found.counts]
+    descriptors = through_counted(model.descriptor, patches, counts, precision)
+
+    for number, (mine, theirs) in enumerate(zip(descriptors[::2], descriptors[1::2], strict=True)):
+        direction = directions[number]
+        losses = descriptor_losses(mine, theirs, direction.correspondences, strategy, step, generator)
+        shown = (mine.detach(), theirs.detach())
+        directions[number] = direction._replace(losses={**direction.losses, **losses}, descriptors=shown)
+
+    losses = {name: (directions[0].losses[name] + directions[1].losses[name]) / 2 for name in directions[0].losses}
+    detector_loss = (
+        strategy.image_weight * losses["image"]
+        + strategy.sharpening_weight * losses.get("sharpening", 0.0)
+        + strategy.orientation_weight * losses["orientation"]
+        + strategy.scale_weight * losses["scale"]
+        + strategy.pair_weight * losses["pair"]
+    )
+    descriptor_loss = losses[strategy.descriptor_loss]
+    return StepResult(detector_loss, descriptor_loss, losses, (view_a, view_b), (directions[0], directions[1]))
 
 
-def see_both(
-    model: LFNet, pair: Pair, strategy: StrategyConfig, precision: torch.dtype = torch.float32
-) -> tuple[SeenView, SeenView]:
-    """Run the detector once on both views of equal size, batched."""
-    images = torch.cat((pair.a.image, pair.b.image))
-    valid = torch.cat((pair.a.valid, pair.b.valid))
+def learn_and_paint(
+    model: LFNet,
+    learner: SeenView,
+    painter: SeenView,
+    j_from_i: Warp,
+    strategy: StrategyConfig,
+    generator: torch.Generator,
+) -> Direction:
+    """One direction up to the descriptors: paint the target, compare the maps, find the correspondences."""
+    nms_size = model.config.keypoints.nms_size
+    target = paint_target(
+        painter.maps,
+        j_from_i,
+        painter.usable,
+        strategy.keypoints,
+        nms_size,
+        strategy.target_sigma,
+        strategy.pixels_per_point,
+        strategy.subpixel_targets,
+    )
+    losses = detector_losses(learner.maps, target, model.config.scale_space.reach, strategy.sharpening_weight > 0)
+    correspondences = correspond(model, learner, painter, j_from_i, target.visible, strategy, generator)
+    return Direction(target, correspondences, losses)
+
+
+def see(
+    model: LFNet, views: Sequence[View], strategy: StrategyConfig, precision: torch.dtype = torch.float32
+) -> list[SeenView]:
+    """Run the detector once on views of equal size, batched."""
+    images = torch.cat([view.image for view in views])
+    valid = torch.cat([view.valid for view in views])
     normalized = normalize_pictures(images, valid)
     usable = usable_pixels(valid, model.config.keypoints.border, strategy.mask_reach)
     with convolutions_in(precision, images.device):
         maps = model.detect(normalized, valid)
-    half, mosaic = len(pair.a.image), model.mosaic(normalized)
-
-    def part(chosen: slice) -> SeenView:
-        scores, scales, orientations = maps
-        own = DetectorMaps(scores[chosen], scales[chosen], None if orientations is None else orientations[chosen])
-        return SeenView(normalized[chosen], usable[chosen], own, mosaic.part(chosen))
-
-    return part(slice(half)), part(slice(half, None))
+    mosaic = model.mosaic(normalized)
+    seen, start = [], 0
+    for view in views:
+        part = slice(start, start + len(view.image))
+        scores, scales, orientations = (None if each is None else each[part] for each in maps)
+        assert scores is not None
+        assert scales is not None
+        seen.append(SeenView(usable[part], DetectorMaps(scores, scales, orientations), mosaic.part(part)))
+        start = part.stop
+    return seen
 
 
 def detector_losses(
@@ -267,87 +337,6 @@ def agreeing(found: Correspondences, degrees: float) -> Correspondences:
     return found._replace(orientations_j=torch.where(agrees, found.orientations_j, carried))
 
 
-def convolutions_in(precision: torch.dtype, device: torch.device) -> torch.autocast:
-    """Autocast for the two networks, and for them alone: a warp in bfloat16 is wrong by half a pixel."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == torch.bfloat16)
-
-
-def two_branch_step(
-    model: LFNet,
-    pair: Pair,
-    strategy: StrategyConfig,
-    step: int,
-    generator: torch.Generator,
-    precision: torch.dtype = torch.float32,
-) -> StepResult:
-    """Both directions of the strategy on one batch of pairs.
-
-    Args:
-        step: number of the training step, which anneals the negatives.
-        generator: on the CPU, for the random choice among hard negatives.
-        precision: of the convolutions: float32, or bfloat16 by autocast.
-    """
-    view_a, view_b = see_both(model, pair, strategy, precision)
-    views = [(view_a, view_b), (view_b, view_a)]
-    warps = [pair.warp(strategy.depth_tolerance), pair.swapped().warp(strategy.depth_tolerance)]
-    directions = [
-        learn_and_paint(model, learner, painter, warp, strategy, generator)
-        for (learner, painter), warp in zip(views, warps, strict=True)
-    ]
-    if model.config.orientation.mode == "patch":
-        directions = orient_by_patches(model, directions, views, precision)
-
-    patches, counts = [], []
-    for number, (learner, painter) in enumerate(views):
-        found = agreeing(directions[number].correspondences, strategy.agreement_degrees)
-        directions[number] = directions[number]._replace(correspondences=found)
-        patches += correspondence_patches(model, learner, painter, found)
-        counts += 2 * [found.counts]
-    descriptors = through_counted(model.descriptor, patches, counts, precision)
-
-    for number, (mine, theirs) in enumerate(zip(descriptors[::2], descriptors[1::2], strict=True)):
-        direction = directions[number]
-        losses = descriptor_losses(mine, theirs, direction.correspondences, strategy, step, generator)
-        shown = (mine.detach(), theirs.detach())
-        directions[number] = direction._replace(losses={**direction.losses, **losses}, descriptors=shown)
-
-    losses = {name: (directions[0].losses[name] + directions[1].losses[name]) / 2 for name in directions[0].losses}
-    detector_loss = (
-        strategy.image_weight * losses["image"]
-        + strategy.sharpening_weight * losses.get("sharpening", 0.0)
-        + strategy.orientation_weight * losses["orientation"]
-        + strategy.scale_weight * losses["scale"]
-        + strategy.pair_weight * losses["pair"]
-    )
-    descriptor_loss = losses[strategy.descriptor_loss]
-    return StepResult(detector_loss, descriptor_loss, losses, (view_a, view_b), (directions[0], directions[1]))
-
-
-def learn_and_paint(
-    model: LFNet,
-    learner: SeenView,
-    painter: SeenView,
-    j_from_i: Warp,
-    strategy: StrategyConfig,
-    generator: torch.Generator,
-) -> Direction:
-    """One direction up to the descriptors: paint the target, compare the maps, find the correspondences."""
-    nms_size = model.config.keypoints.nms_size
-    target = paint_target(
-        painter.maps,
-        j_from_i,
-        painter.usable,
-        strategy.keypoints,
-        nms_size,
-        strategy.target_sigma,
-        strategy.pixels_per_point,
-        strategy.subpixel_targets,
-    )
-    losses = detector_losses(learner.maps, target, model.config.scale_space.reach, strategy.sharpening_weight > 0)
-    correspondences = correspond(model, learner, painter, j_from_i, target.visible, strategy, generator)
-    return Direction(target, correspondences, losses)
-
-
 def correspondence_patches(
     model: LFNet, learner: SeenView, painter: SeenView, correspondences: Correspondences
 ) -> tuple[Float[Tensor, "B K S S"], Float[Tensor, "B K S S"]]:
@@ -381,6 +370,11 @@ def through_counted(
     sizes = [each.shape[:2] for each in patches]
     split = everywhere.split([batch * count for batch, count in sizes])
     return [each.unflatten(0, size) for each, size in zip(split, sizes, strict=True)]
+
+
+def convolutions_in(precision: torch.dtype, device: torch.device) -> torch.autocast:
+    """Autocast for the two networks, and for them alone: a warp in bfloat16 is wrong by half a pixel."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == torch.bfloat16)
 
 
 def descriptor_losses(

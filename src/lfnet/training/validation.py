@@ -45,7 +45,7 @@ def validate(
     sums: dict[str, list[float]] = {}
     for index in range(config.pairs):
         pair = loader.load(VALIDATION_STEP + index).to(device)
-        views = [see(model, view, strategy) for view in (pair.a, pair.b)]
+        views = see(model, (pair.a, pair.b), strategy)
         keypoints = [
             model.orient(
                 seen.mosaic, detect_keypoints(seen.maps, seen.usable, config.keypoints, model.config.keypoints)
