@@ -264,15 +264,15 @@ def leaves(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def test_the_table_of_departures_is_what_the_recipes_say() -> None:
-    files = [REPOSITORY / "configs" / name for name in ("paper.toml", "cpu.toml")]
+    files = [REPOSITORY / "configs" / name for name in ("paper.toml", "cpu.toml", "lean.toml")]
     recipes = [leaves(config_to_dict(read_config(file))) for file in files]
     where_from = ("data.sequences", "data.scenes", "data.pictures", "data.picture_share", "data.render_share")
     of_the_run = ("seed", "validation.", "card.")
     differ = {
-        name: (paper, recipes[1][name])
+        name: (paper, recipes[1][name], recipes[2][name])
         for name, paper in recipes[0].items()
-        if paper != recipes[1][name] and not name.startswith(where_from + of_the_run)
+        if not paper == recipes[1][name] == recipes[2][name] and not name.startswith(where_from + of_the_run)
     }
     text = (REPOSITORY / "docs" / "method.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `([\w.]+)` \| `(.+?)` \| `(.+?)` \|", text, flags=re.MULTILINE)
-    assert {name: (json.loads(paper), json.loads(shipped)) for name, paper, shipped in rows} == differ
+    rows = re.findall(r"^\| `([\w.]+)` \| `(.+?)` \| `(.+?)` \| `(.+?)` \|", text, flags=re.MULTILINE)
+    assert {name: tuple(map(json.loads, values)) for name, *values in rows} == differ

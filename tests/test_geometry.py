@@ -13,7 +13,7 @@ from torch import Tensor
 from lfnet.data.pair import View
 from lfnet.data.resample import crop_transform, resample_view
 from lfnet.geometry.camera import pixel_grid, project, transform_points, unproject
-from lfnet.geometry.filters import gaussian_blur, gradients, grow, separable
+from lfnet.geometry.filters import DERIVATIVE_GAIN, derivative_stack, gaussian_blur, gradients, grow, separable
 from lfnet.geometry.sampling import in_bounds, sample, sample_inverse_depth
 from lfnet.geometry.transform import (
     apply_homography,
@@ -531,6 +531,19 @@ def test_derivatives_of_a_polynomial_are_exact() -> None:
         slopes = gradients(image, sigma)[0]
         expected = torch.stack((expected_x, expected_y)).view(2, 24, 30)
         torch.testing.assert_close(slopes[inner], expected[inner], atol=1e-6, rtol=1e-5)
+    first = DERIVATIVE_GAIN * torch.stack((expected_x, expected_y)).view(2, 24, 30)
+    second = DERIVATIVE_GAIN * torch.tensor([2 * a, 2 * c, b]).double().view(3, 1, 1).expand(3, 24, 30)
+    products = torch.stack(
+        (
+            first[0] ** 2,
+            first[1] ** 2,
+            first[0] * first[1],
+            second[0] * second[1],
+            second[2] ** 2,
+        )
+    )
+    stack = derivative_stack(image)[0]
+    torch.testing.assert_close(stack[inner], torch.cat((first, second, products))[inner], atol=2e-5, rtol=1e-4)
 
 
 def test_separable_filters_are_the_convolution_they_stand_for() -> None:

@@ -32,7 +32,7 @@ from lfnet.models.config import (
 )
 from lfnet.models.descriptor import normalize_patches
 from lfnet.models.detector import DetectorMaps
-from lfnet.models.inputs import normalize_pictures, picture_tensor, resize_to_octave
+from lfnet.models.inputs import local_contrast, normalize_pictures, picture_tensor, resize_to_octave
 from lfnet.models.keypoints import (
     climb,
     detect_keypoints,
@@ -100,6 +100,8 @@ def test_defaults_are_the_paper_s(paper_model: LFNet) -> None:
     assert config.octaves == (1.0,)
     assert config.patches == PatchConfig(size=32, extent=32.0)
     assert not config.descriptor.normalize_patches
+    assert not config.detector.derivatives
+    assert config.contrast_preference == 0
     assert config.orientation.mode == "head"
 
 
@@ -692,12 +694,17 @@ def test_keypoints_may_be_spread(lean_model: LFNet, camera: NDArray[np.uint8]) -
 
 
 def test_a_place_of_two_octaves_counts_once() -> None:
-    points = [torch.tensor([[10.0, 10.0], [50.0, 50.0]]), torch.tensor([[12.5, 10.0], [53.5, 50.0], [80.0, 80.0]])]
+    """Cells of octave 1/2 are a pixel wide, those of 1/4 two: the same or a neighbouring one is the same place."""
+    points = [torch.tensor([[10.0, 10.0], [50.0, 50.0]]), torch.tensor([[11.2, 10.0], [52.5, 50.0], [80.0, 80.0]])]
     scores = [torch.tensor([0.5, 0.5]), torch.tensor([0.6, 0.6, 0.1])]
     lost = found_again(points, scores, [1.0, 0.5], (100, 120))
     assert [each.tolist() for each in lost] == [[True, False], [False, False, False]]
     lost = found_again(points, [scores[0] + 0.2, scores[1]], [1.0, 0.5], (100, 120))
     assert [each.tolist() for each in lost] == [[False, False], [True, False, False]]
+    lost = found_again(points, scores, [1.0, 0.25], (100, 120))
+    assert [each.tolist() for each in lost] == [[True, True], [False, False, False]]
+    backwards = found_again(points[::-1], scores[::-1], [0.25, 1.0], (100, 120))
+    assert [each.tolist() for each in backwards] == [[False, False, False], [True, True]]
 
 
 def test_normalized_patches_do_not_see_gain_and_bias() -> None:
@@ -904,6 +911,35 @@ def test_preference_lowers_the_scores_of_fine_octaves_and_nothing_else(
     assert {round(ratio, 4) for (_, _, scale), ratio in ratios.items() if scale < 1.3} == {round(2**-1.5, 4)}
 
 
+def test_contrast_is_the_local_deviation(camera: NDArray[np.uint8]) -> None:
+    image = as_input(camera[:101, :90])
+    by_hand = (gaussian_blur(image.square(), 5.0) - gaussian_blur(image, 5.0).square()).clamp_min(0).sqrt().clamp_max(1)
+    found = local_contrast(image)
+    assert found.shape == image.shape
+    inside = (found - by_hand)[..., 15:-15, 15:-15].abs()
+    assert float(inside.mean()) < 0.05
+    flat = torch.zeros(1, 1, 64, 64)
+    flat[..., :, :20] = torch.randn(64, 20, generator=seeded())
+    assert float(local_contrast(flat)[..., 50:].max()) < 0.05 < float(local_contrast(flat)[..., 5].min())
+
+
+def test_preference_for_contrast_lowers_the_scores_of_flat_areas(lean_model: LFNet) -> None:
+    noise = np.random.default_rng(0).normal(size=(96, 192))
+    noise[:, 96:] *= 0.02
+    picture = np.clip(0.5 + 0.15 * cv2.GaussianBlur(noise, (0, 0), 1.5) / 0.19, 0, 1).astype(np.float32)
+    medians = []
+    for preference in (0.0, 1.0):
+        config = dataclasses.replace(lean_model.config, contrast_preference=preference, octaves=(1.0,))
+        model = LFNet(config).eval()
+        model.load_state_dict(lean_model.state_dict())
+        found = model.extract(picture, settings=ExtractionSettings(max_keypoints=5000))[0]
+        x = found.keypoints[:, 0]
+        medians.append((np.median(found.scores[x < 80]), np.median(found.scores[x > 112])))
+    (textured, flat), (still_textured, lowered) = medians
+    assert still_textured > 0.7 * textured
+    assert lowered < 0.1 * flat
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_gpu_extracts_what_the_cpu_does(tiny_model: LFNet, camera: NDArray[np.uint8]) -> None:
@@ -1000,7 +1036,7 @@ def test_octaves_speak_in_pixels_of_the_picture(tiny_model: LFNet) -> None:
     once = model.extract(np.asarray(picture, np.float32), settings=dataclasses.replace(both, once=True))[0]
     apart = np.linalg.norm(once.keypoints[:, None] - once.keypoints[None], axis=-1) + 99 * np.eye(len(once))
     assert len(once) < len(twice)
-    assert apart.min() > 2
+    assert apart.min() > 1
 
 
 def test_blank_and_tiny_pictures(tiny_model: LFNet, camera: NDArray[np.uint8]) -> None:

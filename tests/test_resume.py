@@ -273,7 +273,7 @@ def test_settings_are_checked(recipe: Path, tmp_path: Path) -> None:
 def test_default_settings_are_complete() -> None:
     tables = default_tables()
     config = build_config(tables)
-    assert config.model.orientation.mode == "patch"
+    assert config.model.orientation.mode == "gradient"
     assert config.model.descriptor.normalize_patches
 
 

@@ -30,6 +30,15 @@ def derivative_kernel(sigma: float) -> Float[Tensor, "N"]:
     return kernel / (kernel * places).sum()
 
 
+def second_derivative_kernel(sigma: float) -> Float[Tensor, "N"]:
+    """Second derivative of a Gaussian, blind to constants, of response 2 to x^2."""
+    smooth = gaussian_kernel(sigma)
+    radius = (len(smooth) - 1) // 2
+    places = torch.arange(-radius, radius + 1, dtype=torch.float32)
+    kernel = (places**2 - (smooth * places**2).sum()) * smooth
+    return 2 * kernel / (kernel * places**2).sum()
+
+
 def separable(
     maps: Float[Tensor, "B C H W"], along_x: Float[Tensor, "N"], along_y: Float[Tensor, "M"]
 ) -> Float[Tensor, "B C H W"]:
@@ -69,3 +78,22 @@ def gradients(image: Float[Tensor, "B 1 H W"], sigma: float = 1.0) -> Float[Tens
     """Derivatives along x and y of the picture smoothed by `sigma` px."""
     smooth, slope = gaussian_kernel(sigma), derivative_kernel(sigma)
     return torch.cat((separable(image, slope, smooth), separable(image, smooth, slope)), 1)
+
+
+DERIVATIVE_GAIN = 4.0
+"""Brings first and second derivatives (sigma 1 px) of a picture of unit deviation to about unit deviation."""
+DERIVATIVE_CHANNELS = 10
+"""How many channels `derivative_stack` returns."""
+
+
+def derivative_stack(image: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B 10 H W"]:
+    """First and second derivatives and their products, the ingredients of Harris' and Hessian detectors.
+
+    Source: the handcrafted channels of Key.Net (Barroso-Laguna et al., 2019, section 3.1).
+    """
+    smooth, slope, bend = gaussian_kernel(1.0), derivative_kernel(1.0), second_derivative_kernel(1.0)
+    ix, iy = separable(image, slope, smooth), separable(image, smooth, slope)
+    ixx, iyy, ixy = separable(image, bend, smooth), separable(image, smooth, bend), separable(image, slope, slope)
+    first, second = DERIVATIVE_GAIN * torch.cat((ix, iy), 1), DERIVATIVE_GAIN * torch.cat((ixx, iyy, ixy), 1)
+    (gx, gy), (gxx, gyy, gxy) = first.split(1, 1), second.split(1, 1)
+    return torch.cat((first, second, gx * gx, gy * gy, gx * gy, gxx * gyy, gxy * gxy), 1)

@@ -55,6 +55,8 @@ class DetectorConfig:
     the first one sees is added to the scores, so that places stay sharp."""
     stem_channels: int = 8
     """Channels between the two strided convolutions of stride 4."""
+    derivatives: bool = False
+    """Feed first and second derivatives and their products beside the grey picture (paper: no)."""
     leaky_slope: float = 0.2
     """Negative slope of the leaky ReLU."""
 
@@ -219,9 +221,13 @@ class LFNetConfig:
     """Scores found at an octave are multiplied by (smallest octave / octave) to this power. Above 0, coarse keypoints
     are preferred: they are fewer by area, but survive a zoom, which takes the finest octave away."""
 
+    contrast_preference: float = 0.0
+    """Extraction multiplies scores by the local contrast of the picture, at most 1, to this power (paper: 0). A score
+    is relative to its window, so flat areas have high ones too; above 0, they come last."""
+
     def __post_init__(self) -> None:
         check_octaves(self.octaves)
-        require_at_least(self, "model", {"octave_preference": 0})
+        require_at_least(self, "model", {"octave_preference": 0, "contrast_preference": 0})
         if self.orientation.mode == "patch" and self.patches.sampling != "log-polar":
             raise ConfigError(
                 'orientation.mode "patch" reads angles off log-polar patches; set patches.sampling to "log-polar" too'

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lfnet.geometry.filters import DERIVATIVE_CHANNELS, derivative_stack
 from lfnet.models.config import DetectorConfig, LFNetConfig
 from lfnet.models.layers import conv_norm
 from lfnet.models.orientation import GradientOrientation, OrientationHead, PatchOrientation
@@ -56,17 +57,18 @@ class Detector(nn.Module):
         super().__init__()
         self.config = config.detector
         channels, size = self.config.channels, self.config.kernel_size
+        inputs = 1 + (DERIVATIVE_CHANNELS if self.config.derivatives else 0)
         # With stride 2 an even kernel lies symmetrically about the 2 x 2 pixels of its feature.
         stride = self.config.stride
         self.stem: nn.Module
         self.fine = None
         if stride == 4:
             between = self.config.stem_channels
-            self.stem = nn.Conv2d(1, between, size + 1, stride=2, padding=size // 2)
+            self.stem = nn.Conv2d(inputs, between, size + 1, stride=2, padding=size // 2)
             self.narrow = nn.Conv2d(between, channels, size + 1, stride=2, padding=size // 2)
             self.fine = nn.Conv2d(between, 4, size, padding=size // 2)
         else:
-            self.stem = nn.Conv2d(1, channels, size + stride - 1, stride=stride, padding=size // 2)
+            self.stem = nn.Conv2d(inputs, channels, size + stride - 1, stride=stride, padding=size // 2)
         self.blocks = nn.Sequential(*(ResidualBlock(self.config) for _ in range(self.config.blocks)))
         self.norm = nn.BatchNorm2d(channels)
         self.scale_space = ScaleSpace(channels, stride, config.scale_space)
@@ -96,6 +98,10 @@ class Detector(nn.Module):
     ) -> tuple[Float[Tensor, "B C h w"], Float[Tensor, "B 1 fH fW"] | None]:
         """Feature map at the resolution of the picture over `stride`, rounded up, and fine scores with stride 4."""
         inputs = images
+        if self.config.derivatives:
+            # Products of small derivatives need float32, in training under autocast as in use.
+            with torch.autocast(images.device.type, enabled=False):
+                inputs = torch.cat((images, derivative_stack(images)), 1)
         height, width = images.shape[-2:]
         stride = self.config.stride
         if height % stride or width % stride:

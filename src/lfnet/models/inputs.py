@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lfnet.geometry.filters import gaussian_blur
 from lfnet.images import GREY_WEIGHTS
 
 if TYPE_CHECKING:
@@ -28,6 +29,25 @@ def normalize_pictures(
     centred = (images - mean) * weight
     deviation = (centred.square().sum((-2, -1), keepdim=True) / count).sqrt()
     return centred / deviation.clamp_min(BLANK)
+
+
+CONTRAST_BLOCK, CONTRAST_SIGMA = 4, 5.0
+"""Side in pixels of the blocks that local contrast is made of, and the deviation of the Gaussian that weighs them."""
+
+
+def local_contrast(normalized: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B 1 H W"]:
+    """Deviation of the picture within a Gaussian window of `CONTRAST_SIGMA` px, where the whole one's is 1; at most 1.
+
+    Args:
+        normalized: pictures, by `normalize_pictures`.
+    """
+    height, width = normalized.shape[-2:]
+    block = CONTRAST_BLOCK
+    padded = F.pad(normalized, (0, -width % block, 0, -height % block), mode="replicate")
+    moments = F.avg_pool2d(torch.cat((padded, padded.square()), 1), block)
+    mean, square = gaussian_blur(moments, CONTRAST_SIGMA / block).split(1, 1)
+    contrast = (square - mean.square()).clamp_min(0).sqrt().clamp_max(1)
+    return F.interpolate(contrast, scale_factor=block, mode="bilinear", align_corners=False)[..., :height, :width]
 
 
 def is_blank(normalized: Float[Tensor, "B 1 H W"], valid: Bool[Tensor, "B 1 H W"]) -> Bool[Tensor, "B"]:

@@ -16,7 +16,7 @@ from lfnet.features import Features
 from lfnet.models.config import ExtractionSettings, LFNetConfig
 from lfnet.models.descriptor import Descriptor
 from lfnet.models.detector import Detector, DetectorMaps
-from lfnet.models.inputs import is_blank, normalize_pictures, picture_tensor, resize_to_octave
+from lfnet.models.inputs import is_blank, local_contrast, normalize_pictures, picture_tensor, resize_to_octave
 from lfnet.models.keypoints import Keypoints, detect_keypoints, upright, usable_pixels
 from lfnet.models.orientation import PatchOrientation, best_angles
 from lfnet.models.patches import Mosaic, make_mosaic, sample_patches
@@ -253,6 +253,9 @@ class LFNet(nn.Module):
                 continue
             normalized = normalize_pictures(small, small_valid)
             maps = self.detect(normalized, small_valid)
+            if self.config.contrast_preference > 0:
+                weight = local_contrast(normalized) ** self.config.contrast_preference
+                maps = maps._replace(scores=maps.scores * weight)
             showing = small_valid & ~is_blank(normalized, small_valid)[:, None, None, None]
             keypoints = self._keypoints(maps, showing, settings)
             weight = (min(sizes) / octave) ** self.config.octave_preference

@@ -96,7 +96,8 @@ def found_again(
 ) -> list[Bool[Tensor, "_"]]:
     """Which keypoints of each octave show a place that another octave found with a higher score.
 
-    Two octaves show one place where their keypoints lie in the same pixel of the coarser one, or in neighbouring ones.
+    Two octaves show one place where their keypoints lie in the same cell or in neighbouring ones. Cells are half a pixel
+    of the coarser octave wide, and a pixel of the picture at the least: wider ones take away places of their own.
 
     Args:
         points: of each octave, (x, y) in pixels of the picture.
@@ -108,8 +109,9 @@ def found_again(
     order = sorted(range(len(sizes)), key=lambda number: -sizes[number])
     for position, fine in enumerate(order):
         for coarse in order[position + 1 :]:
-            height, width = (math.ceil(side * sizes[coarse]) for side in shape)
-            cells = [_cells(points[number], sizes[coarse], (height, width)) for number in (fine, coarse)]
+            size = min(1.0, 2 * sizes[coarse])
+            height, width = (math.ceil(side * size) for side in shape)
+            cells = [_cells(points[number], size, (height, width)) for number in (fine, coarse)]
             best = [
                 _best_around(cell, scores[number], (height, width))
                 for cell, number in zip(cells, (fine, coarse), strict=True)
@@ -120,7 +122,7 @@ def found_again(
 
 
 def _cells(points: Float[Tensor, "N 2"], size: float, shape: tuple[int, int]) -> Int[Tensor, "N"]:
-    """The pixel of an octave, counted row by row, that each point of the picture lies in."""
+    """The cell, counted row by row, that each point of the picture lies in; `size` cells go to a pixel's side."""
     height, width = shape
     x, y = ((points + 0.5) * size).long().unbind(-1)
     return y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
