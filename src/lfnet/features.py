@@ -33,8 +33,8 @@ class Features:
     image_size: Size
     """(width, height) of the picture, in pixels."""
     sigmas: NDArray[np.float32] | None = None
-    """(N,) positive: how exact each position is, as a deviation in pixels of the picture along an axis; None where
-    the method does not say."""
+    """(N,) positive: how exact each position is, a deviation in pixels of the picture along an axis. None where the
+    method does not say."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keypoints", np.asarray(self.keypoints, dtype=np.float32))

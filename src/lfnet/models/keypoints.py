@@ -126,6 +126,14 @@ WIDEST_PEAK = 4.0
 """Pixels at which the width of a flat or saddle-shaped score is held."""
 
 
+SIGMA_PER_WIDTH = 0.3
+"""Deviation of a place along an axis, in widths of its peak: a map that is unsure where a point lies is wide there.
+
+Measured on rendered rooms and warped photographs, by fifths of the width: median error of correct matches / 1.18, over
+the root of the sum of both widths' squares, is 0.22 to 0.40 for `lfnet-cpu` and 0.18 to 0.36 for `lfnet-lean`; widths
+and errors have a rank correlation of 0.51 to 0.57."""
+
+
 def fit_peaks(scores: Float[Tensor, "B 1 H W"], places: Tensor) -> Peaks:
     """Fit a quadratic to the logarithm of the 3 x 3 scores around whole-pixel maxima, by least squares; a constant.
 
@@ -181,4 +189,4 @@ def detect_keypoints(
         points = whole + soft_argmax(maps.scores, places, config)
     scales = sample(maps.scales, whole, mode="nearest")[..., 0]
     orientations = upright(points) if maps.orientations is None else sample(maps.orientations, whole, mode="nearest")
-    return Keypoints(points, scores, scales, orientations, present, peaks.widths)
+    return Keypoints(points, scores, scales, orientations, present, SIGMA_PER_WIDTH * peaks.widths)

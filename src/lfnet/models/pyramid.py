@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lfnet.models.config import ExtractionSettings
@@ -96,8 +95,8 @@ def found_again(
 ) -> list[Bool[Tensor, "_"]]:
     """Which keypoints of each octave show a place that another octave found with a higher score.
 
-    Two octaves show one place where their keypoints lie in the same cell or in neighbouring ones. Cells are half a pixel
-    of the coarser octave wide, and a pixel of the picture at the least: wider ones take away places of their own.
+    Two octaves show one place where their keypoints lie in the same cell or in neighbouring ones. Cells are half a
+    pixel of the coarser octave wide, and a pixel of the picture at the least: wider ones take away other places.
 
     Args:
         points: of each octave, (x, y) in pixels of the picture.
@@ -111,28 +110,34 @@ def found_again(
         for coarse in order[position + 1 :]:
             size = min(1.0, 2 * sizes[coarse])
             height, width = (math.ceil(side * size) for side in shape)
-            cells = [_cells(points[number], size, (height, width)) for number in (fine, coarse)]
-            best = [
-                _best_around(cell, scores[number], (height, width))
-                for cell, number in zip(cells, (fine, coarse), strict=True)
-            ]
-            lost[fine] |= best[1][cells[0]] >= scores[fine]
-            lost[coarse] |= best[0][cells[1]] > scores[coarse]
+            in_fine, in_coarse = (_cells(points[number], size, (height, width)) for number in (fine, coarse))
+            shape_of_cells = (height + 2, width + 2)
+            lost[fine] |= _best_near(in_fine, in_coarse, scores[coarse], shape_of_cells) >= scores[fine]
+            lost[coarse] |= _best_near(in_coarse, in_fine, scores[fine], shape_of_cells) > scores[coarse]
     return lost
 
 
 def _cells(points: Float[Tensor, "N 2"], size: float, shape: tuple[int, int]) -> Int[Tensor, "N"]:
-    """The cell, counted row by row, that each point of the picture lies in; `size` cells go to a pixel's side."""
+    """The cell that each point of the picture lies in, counted row by row; around all cells is a rim of one.
+
+    Args:
+        points: (x, y) in pixels of the picture.
+        size: cells to the side of a pixel.
+        shape: without the rim.
+    """
     height, width = shape
     x, y = ((points + 0.5) * size).long().unbind(-1)
-    return y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
+    return (y.clamp(0, height - 1) + 1) * (width + 2) + x.clamp(0, width - 1) + 1
 
 
-def _best_around(cells: Int[Tensor, "N"], scores: Float[Tensor, "N"], shape: tuple[int, int]) -> Float[Tensor, "HW"]:
-    """The highest score in each pixel and the eight around it; -1 where there is none."""
+def _best_near(
+    cells: Int[Tensor, "N"], others: Int[Tensor, "M"], scores: Float[Tensor, "M"], shape: tuple[int, int]
+) -> Float[Tensor, "N"]:
+    """The highest score of the others in each cell and the eight around it; -1 where there is none."""
     height, width = shape
-    plane = scores.new_full((height * width,), -1.0).scatter_reduce(0, cells, scores, reduce="amax")
-    return F.max_pool2d(plane.view(1, 1, height, width), 3, 1, 1).flatten()
+    plane = scores.new_full((height * width,), -1.0).scatter_reduce(0, others, scores, reduce="amax")
+    around = [dy * width + dx for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+    return plane[cells[:, None] + torch.tensor(around, device=cells.device)].amax(1)
 
 
 def crowded(points: Float[Tensor, "N 2"], distance: float) -> Bool[Tensor, "N"]:
