@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lfnet.evaluation.results import describe_environment
 from lfnet.evaluation.tables import markdown
 from lfnet.training.config import build_config, read_tables
 from lfnet.training.loop import train
@@ -28,10 +29,9 @@ CHANGED: list[tuple[str, dict[str, Any]]] = [
     ("whole-pixel targets", {"strategy.subpixel_targets": False}),
     ("soft-argmax", {"model.keypoints.refinement": "soft-argmax"}),
     ("detector at half resolution", {"model.detector.stride": 2}),
-    ("orientation by a gradient field", {"model.orientation.mode": "gradient", "strategy.orientation_weight": 0.1}),
+    ("orientation by a gradient field", {"model.orientation.mode": "gradient"}),
     ("square patches of 40 px", {
-        "model.patches.sampling": "square", "model.patches.extent": 40.0,
-        "model.orientation.mode": "gradient", "strategy.orientation_weight": 0.1,
+        "model.patches.sampling": "square", "model.patches.extent": 40.0, "model.orientation.mode": "gradient",
     }),
     ("triplets in place of the dual softmax", {"strategy.descriptor_loss": "triplet"}),
     ("j's own orientations always", {"strategy.agreement_degrees": 180.0}),
@@ -78,6 +78,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60, help="of training, for each row")
     parser.add_argument("--rows", nargs="*", help="names of the rows to run; all if left out")
     arguments = parser.parse_args()
+    unknown = set(arguments.rows or ()) - {name for name, _ in CHANGED}
+    if unknown:
+        parser.error(f"no row {sorted(unknown)[0]!r}; there are: {'; '.join(name for name, _ in CHANGED)}")
     tables = read_tables(arguments.config)
     results: list[tuple[str, dict[str, float]]] = []
     for name, overrides in CHANGED:
@@ -94,7 +97,9 @@ def write(path: Path, results: list[tuple[str, dict[str, float]]], minutes: floa
         [name, f"{scores['steps']:.0f}", *(f"{scores.get(column, float('nan')):.3f}" for column in MEASURES)]
         for name, scores in results
     ]
+    environment = ", ".join(f"{name} {value}" for name, value in describe_environment().items())
     about = f"{minutes:g} minutes a row, one seed; held-back crops, turned by any angle, in changed light; within 3 px."
+    about = f"{about}\n\n{environment}."
     path.write_text(f"{about}\n\n{markdown(['changed', 'steps', *MEASURES], rows)}\n")
 
 
