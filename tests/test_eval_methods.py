@@ -91,7 +91,7 @@ def test_methods_by_name(tiny_weights: Path) -> None:
     [
         (["sift", "orb", "sift"], r"got twice: sift; give one another: NAME="),
         (["orb", "sift=orb", "sift"], r"got twice: sift"),
-        (["shift"], r"no method 'shift': expected one of sift, rootsift, .*lfnet-cpu, lfnet-lean, disk, .*module:factory$"),
+        (["shift"], r"no method 'shift': expected one of sift, .*lfnet-cpu, lfnet-lean, disk, .*module:factory$"),
         (["nowhere.safetensors"], r"^weights nowhere\.safetensors: no such file"),
         (["nowhere.h5"], r"^nowhere\.h5: no such file"),
         (["no_such_module:make"], r"^method no_such_module:make: ModuleNotFoundError: "),
