@@ -644,6 +644,17 @@ def test_lean_extraction_of_any_size(lean_model: LFNet, camera: NDArray[np.uint8
     assert blank.sigmas is not None
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_octaves_without_a_chosen_keypoint(
+    tiny_model: LFNet, lean_model: LFNet, camera: NDArray[np.uint8], count: int
+) -> None:
+    settings = ExtractionSettings(max_keypoints=count, octaves=(1.0, 0.7, 0.5, 0.25))
+    for model in (tiny_model, lean_model):
+        features = model.extract(camera, settings=settings)[0]
+        assert len(features) == count
+        np.testing.assert_allclose(np.linalg.norm(features.descriptors, axis=1), 1, atol=1e-5)
+
+
 def test_lean_extraction_in_batches_and_with_masks(lean_model: LFNet, camera: NDArray[np.uint8]) -> None:
     mask = np.ones((120, 140), bool)
     mask[:, :70] = False
