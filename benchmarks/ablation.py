@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lfnet.evaluation.results import describe_environment
-from lfnet.evaluation.tables import markdown
+from lfnet.reports.benchmark.tables import markdown
 from lfnet.training.config import build_config, read_tables
 from lfnet.training.loop import train
 

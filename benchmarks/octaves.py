@@ -12,13 +12,14 @@ from pathlib import Path
 
 import torch
 
-from lfnet.evaluation.datasets import DataSettings, open_data
-from lfnet.evaluation.lfnet_extractor import LFNetExtractor
-from lfnet.evaluation.matching_score import SweepSettings, measure_sweep
-from lfnet.evaluation.opencv_extractors import OpenCVExtractor
-from lfnet.evaluation.source import FeatureRules, FeatureSource
-from lfnet.evaluation.tables import markdown
+from lfnet.evaluation.data.data_settings import DataSettings
+from lfnet.evaluation.data.datasets import open_data
+from lfnet.evaluation.feature_source import FeatureRules, FeatureSource
+from lfnet.evaluation.methods.lfnet_extractor import LFNetExtractor
+from lfnet.evaluation.methods.opencv_extractors import OpenCVExtractor
+from lfnet.evaluation.protocols.matching_score import SweepSettings, measure_sweep
 from lfnet.models.lfnet import LFNet
+from lfnet.reports.benchmark.tables import markdown
 
 WHOLE = (1.0, 0.5, 0.25)
 HALF = (1.0, 0.7071, 0.5, 0.3536, 0.25)

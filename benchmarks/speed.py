@@ -23,15 +23,15 @@ import torch
 import tyro
 
 import lfnet.models.lfnet
-from lfnet.evaluation.cost import time_interleaved
-from lfnet.evaluation.lfnet_extractor import LFNetExtractor
-from lfnet.evaluation.opencv_extractors import OpenCVExtractor
+from lfnet.evaluation.data.stereo import motorcycle
+from lfnet.evaluation.methods.lfnet_extractor import LFNetExtractor
+from lfnet.evaluation.methods.opencv_extractors import OpenCVExtractor
+from lfnet.evaluation.protocols.cost import time_interleaved
 from lfnet.evaluation.results import describe_environment
-from lfnet.evaluation.stereo import motorcycle
-from lfnet.evaluation.tables import markdown
 from lfnet.models.config import ExtractionSettings, LFNetConfig
 from lfnet.models.descriptor import Descriptor
 from lfnet.models.lfnet import LFNet
+from lfnet.reports.benchmark.tables import markdown
 
 CASES = (((320, 240), 512), ((640, 480), 2048))
 """Width and height of the picture, and the budget of keypoints; the first is the paper's."""

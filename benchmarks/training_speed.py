@@ -15,8 +15,9 @@ import torch
 
 from lfnet.data.augment import GeometricConfig, PhotometricConfig
 from lfnet.data.loader import PairLoader, WeightedSource
-from lfnet.data.renders import RenderedScenes, RenderSettings
-from lfnet.data.sources import RenderedPairs
+from lfnet.data.pair_sources import RenderedPairs
+from lfnet.data.renders.render_settings import RenderSettings
+from lfnet.data.renders.rendered_scenes import RenderedScenes
 from lfnet.evaluation.results import describe_environment
 from lfnet.training.branches import apply_gradients, two_branch_step
 from lfnet.training.config import TrainConfig, build_config, default_tables, read_tables

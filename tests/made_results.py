@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lfnet.evaluation.results import UNTOUCHED, Results, Row, Section
+from lfnet.evaluation.results import UNTOUCHED_NAME, Results, Row, Section
 
 METHODS = {"lfnet-cpu": 0.47, "rootsift": 0.24, "sift": 0.22, "orb": 0.23, "disk <&\"' (rival)": 0.45}
 """Name, and how well each matches."""
@@ -93,7 +93,7 @@ def _matching(skill: dict[str, float], generator: np.random.Generator) -> Iterat
                     metrics = {key: metric for key, metric in metrics.items() if "octave" not in key}
                 if pair.startswith("0007"):
                     metrics |= {"precision@5": math.nan, "localisation_error": math.nan}
-                yield Row(name, pair, group, metrics, subset, UNTOUCHED, budget)
+                yield Row(name, pair, group, metrics, subset, UNTOUCHED_NAME, budget)
 
 
 def _stereo(skill: dict[str, float]) -> Iterator[Row]:

@@ -8,10 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from lfnet.evaluation.cache import digest
-from lfnet.evaluation.pairs import Dataset, EvaluationPair
-from lfnet.evaluation.source import UNTOUCHED
-from lfnet.evaluation.truth import TransformedTruth, apply_matrix
-from lfnet.evaluation.views import Variant, transform_image
+from lfnet.evaluation.data.pairs import Dataset, EvaluationPair
+from lfnet.evaluation.data.truth import TransformedTruth, apply_matrix
+from lfnet.evaluation.data.views import UNTOUCHED, Variant, transform_image
 from lfnet.features import Features
 from lfnet.images import to_grey
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lfnet.data.reconstructions import read_reconstruction
-from lfnet.evaluation.opencv_extractors import OpenCVExtractor
+from lfnet.data.reconstructions.colmap_model import read_reconstruction
+from lfnet.evaluation.methods.opencv_extractors import OpenCVExtractor
 from lfnet.features import Features
 from lfnet.images import ImageError
 from lfnet.integrations.colmap import CameraSettings, ColmapDatabase, pinhole_parameters

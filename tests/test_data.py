@@ -37,8 +37,9 @@ from lfnet.data.loader import (
     sample_generator,
 )
 from lfnet.data.pair import Pair, View, concatenate_pairs
-from lfnet.data.renders import RenderedScenes, RenderSettings
-from lfnet.data.sources import PicturePairs, RenderedPairs, SequencePairs, load_pictures, measure_overlap
+from lfnet.data.pair_sources import PicturePairs, RenderedPairs, SequencePairs, load_pictures, measure_overlap
+from lfnet.data.renders.render_settings import RenderSettings
+from lfnet.data.renders.rendered_scenes import RenderedScenes
 from lfnet.geometry.sampling import sample
 from lfnet.geometry.transform import apply_homography
 from lfnet.training.validation import VALIDATION_STEP

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lfnet.evaluation.results import UNTOUCHED, Results, Row, Section, describe_environment, read_results
+from lfnet.evaluation.results import UNTOUCHED_NAME, Results, Row, Section, describe_environment, read_results
 from lfnet.reports.demo_page import Drawing, demo_page
 from lfnet.reports.drawing import GREEN, RED
 
@@ -59,7 +59,7 @@ def test_demo_as_a_user_runs_it(run_lfnet, tiny_weights: Path, tmp_path: Path) -
     for name in ("matches-tiny-000.png", "matches-tiny-120.png", "matches-rootsift-120.png", "index.html"):
         assert str(output / name) in done.stdout
     section = read_results(output / "results.json").section("sweep")
-    assert section.only(method="rootsift", variants=[UNTOUCHED]).mean("matching_score@5") > 0.3
+    assert section.only(method="rootsift", variants=[UNTOUCHED_NAME]).mean("matching_score@5") > 0.3
     assert count(output / "matches-rootsift-000.png", GREEN) > 200
     assert count(output / "matches-tiny-120.png", RED) > count(output / "matches-tiny-120.png", GREEN)
     page = Page((output / "index.html").read_text())

@@ -14,8 +14,8 @@ from PIL import Image
 
 pytest.importorskip("skimage.data")
 
-from lfnet.data.reconstructions import Camera, Points, Reconstruction, RegisteredImage
-from lfnet.data.scenes import depth_path, read_depth_file
+from lfnet.data.reconstructions.colmap_model import Camera, Points, Reconstruction, RegisteredImage
+from lfnet.data.scenes.scene import depth_path, read_depth_file
 from lfnet.preparation.consistency import (
     ConsistencySettings,
     DepthView,

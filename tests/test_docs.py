@@ -23,8 +23,8 @@ from PIL import Image
 
 from conftest import REPOSITORY
 from lfnet.evaluation.results import read_results
-from lfnet.models.config import config_to_dict
 from lfnet.models.weights import list_pretrained
+from lfnet.settings import config_to_dict
 from lfnet.training.config import build_config, read_config, read_tables
 from rendered_photos import render_views, write_photos
 

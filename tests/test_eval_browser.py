@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lfnet.reports.benchmark_examples import Example
-from lfnet.reports.benchmark_page import benchmark_page
+from lfnet.reports.benchmark.examples import Example
+from lfnet.reports.benchmark.page import benchmark_page
 from made_results import made_results
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")

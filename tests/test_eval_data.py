@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lfnet.data.frames import Frame
-from lfnet.data.reconstructions import (
+from lfnet.data.reconstructions.colmap_model import (
     Camera,
     Points,
     Reconstruction,
@@ -26,19 +26,20 @@ from lfnet.data.reconstructions import (
     RegisteredImage,
     write_reconstruction,
 )
-from lfnet.data.scenes import depth_path
-from lfnet.evaluation.datasets import KINDS, DataSettings, open_data
-from lfnet.evaluation.homography_sets import LEFT_OUT, read_matrix
-from lfnet.evaluation.matching_score import MatchingSettings, measure_matching
-from lfnet.evaluation.measured_frames import MeasuredFrames, evenly
-from lfnet.evaluation.opencv_extractors import OpenCVExtractor
-from lfnet.evaluation.pair_lists import quarter_turn, read_object_arrays
-from lfnet.evaluation.pairs import Dataset, EvaluationPair, RelativePose
-from lfnet.evaluation.posed_folders import pairs_by_points
-from lfnet.evaluation.rendered import rendered_dataset, warped_dataset
-from lfnet.evaluation.source import FeatureSource
-from lfnet.evaluation.stereo import indexed_by_left, motorcycle, photo_error, stereo_dataset
-from lfnet.evaluation.truth import apply_matrix
+from lfnet.data.scenes.scene import depth_path
+from lfnet.evaluation.data.data_settings import DataSettings
+from lfnet.evaluation.data.datasets import KINDS, open_data
+from lfnet.evaluation.data.homography_sets import LEFT_OUT, read_matrix
+from lfnet.evaluation.data.measured_frames import MeasuredFrames, evenly
+from lfnet.evaluation.data.pair_lists import quarter_turn, read_object_arrays
+from lfnet.evaluation.data.pairs import Dataset, EvaluationPair, RelativePose
+from lfnet.evaluation.data.posed_folders import pairs_by_points
+from lfnet.evaluation.data.stereo import indexed_by_left, motorcycle, photo_error, stereo_dataset
+from lfnet.evaluation.data.synthetic import rendered_dataset, warped_dataset
+from lfnet.evaluation.data.truth import apply_matrix
+from lfnet.evaluation.feature_source import FeatureSource
+from lfnet.evaluation.methods.opencv_extractors import OpenCVExtractor
+from lfnet.evaluation.protocols.matching_score import MatchingSettings, measure_matching
 from lfnet.images import read_grey, read_image
 from rendered_photos import SIZE, RenderedView, render_views
 from test_scenes import make_own_scene

@@ -14,9 +14,16 @@ import pytest
 from numpy.typing import NDArray
 
 from lfnet.evaluation.cache import Cache
-from lfnet.evaluation.datasets import DataSettings, open_data
-from lfnet.evaluation.feature_files import FeatureFile
-from lfnet.evaluation.geometry_metrics import (
+from lfnet.evaluation.data.data_settings import DataSettings
+from lfnet.evaluation.data.datasets import open_data
+from lfnet.evaluation.data.pairs import Dataset, EvaluationPair, RelativePose
+from lfnet.evaluation.data.synthetic import rendered_dataset, warped_dataset
+from lfnet.evaluation.data.truth import TransformedTruth
+from lfnet.evaluation.data.views import Variant, transform_image
+from lfnet.evaluation.feature_source import FeatureSource
+from lfnet.evaluation.methods.feature_files import FeatureFile
+from lfnet.evaluation.methods.opencv_extractors import OpenCVExtractor
+from lfnet.evaluation.protocols.geometry_metrics import (
     area_under_recall,
     corner_error,
     mean_matching_accuracy,
@@ -24,17 +31,11 @@ from lfnet.evaluation.geometry_metrics import (
     rotation_error,
     transfer_errors,
 )
-from lfnet.evaluation.homography_estimation import HomographySettings, measure_homography
-from lfnet.evaluation.matching_score import MatchingSettings, measure_matching
-from lfnet.evaluation.opencv_extractors import OpenCVExtractor
-from lfnet.evaluation.pairs import Dataset, EvaluationPair, RelativePose
-from lfnet.evaluation.pose import PoseSettings, estimate_pose, measure_pose, pose_task
-from lfnet.evaluation.rendered import rendered_dataset, warped_dataset
+from lfnet.evaluation.protocols.homography import HomographySettings, measure_homography
+from lfnet.evaluation.protocols.matching_score import MatchingSettings, measure_matching
+from lfnet.evaluation.protocols.pose import PoseSettings, estimate_pose, measure_pose, pose_task
+from lfnet.evaluation.protocols.tuning import RATIOS, THRESHOLDS, EstimationSettings, Tuning, pooled, set_aside
 from lfnet.evaluation.results import Section
-from lfnet.evaluation.source import FeatureSource
-from lfnet.evaluation.truth import TransformedTruth
-from lfnet.evaluation.tuning import RATIOS, THRESHOLDS, EstimationSettings, Tuning, pooled, set_aside
-from lfnet.evaluation.views import Variant, transform_image
 from lfnet.features import Features, Matches
 from lfnet.integrations.hloc import write_features
 from lfnet.matching import verify

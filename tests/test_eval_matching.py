@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from lfnet.evaluation.cache import Cache
-from lfnet.evaluation.matching_score import MatchingSettings, SweepSettings, measure_matching, measure_sweep
-from lfnet.evaluation.metrics import OCTAVES
-from lfnet.evaluation.opencv_extractors import OpenCVExtractor
-from lfnet.evaluation.pairs import Dataset, EvaluationPair
-from lfnet.evaluation.rendered import rendered_dataset
+from lfnet.evaluation.data.pairs import Dataset, EvaluationPair
+from lfnet.evaluation.data.synthetic import rendered_dataset
+from lfnet.evaluation.data.truth import HomographyTruth
+from lfnet.evaluation.feature_source import FeatureRules, FeatureSource, strongest_apart
+from lfnet.evaluation.methods.opencv_extractors import OpenCVExtractor
+from lfnet.evaluation.protocols.matching_score import MatchingSettings, SweepSettings, measure_matching, measure_sweep
+from lfnet.evaluation.protocols.metrics import OCTAVES
 from lfnet.evaluation.results import Section
-from lfnet.evaluation.source import FeatureRules, FeatureSource, Unmeasured, strongest_apart
-from lfnet.evaluation.truth import HomographyTruth
+from lfnet.evaluation.unmeasured import Unmeasured
 from lfnet.features import Features
 from oracle import Oracle, both_turned, grey
 

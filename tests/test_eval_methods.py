@@ -19,12 +19,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from lfnet.evaluation.cost import CostSettings, measure_cost, time_interleaved
-from lfnet.evaluation.extractors import PythonExtractor, make_methods, settings_of, wants_colour
-from lfnet.evaluation.feature_files import FeatureFile
-from lfnet.evaluation.lfnet_extractor import LFNetExtractor
-from lfnet.evaluation.opencv_extractors import OPENCV_METHODS, OpenCVExtractor, root_normalised
-from lfnet.evaluation.rivals import RIVALS
+from lfnet.evaluation.methods.extractors import PythonExtractor, make_methods, settings_of, wants_colour
+from lfnet.evaluation.methods.feature_files import FeatureFile
+from lfnet.evaluation.methods.lfnet_extractor import LFNetExtractor
+from lfnet.evaluation.methods.opencv_extractors import OPENCV_METHODS, OpenCVExtractor, root_normalised
+from lfnet.evaluation.methods.rivals import RIVALS
+from lfnet.evaluation.protocols.cost import CostSettings, measure_cost, time_interleaved
 from lfnet.features import Features
 from lfnet.integrations.hloc import FeatureFileError, write_features
 from lfnet.models.lfnet import LFNet
@@ -477,6 +477,6 @@ def test_methods_take_turns() -> None:
 
 
 def test_opencv_methods_load_no_pytorch(user_environment: dict[str, str]) -> None:
-    code = "import sys; from lfnet.evaluation.extractors import make_methods; make_methods(['sift']); "
+    code = "import sys; from lfnet.evaluation.methods.extractors import make_methods; make_methods(['sift']); "
     code += "assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], env=user_environment, check=True)

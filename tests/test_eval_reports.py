@@ -17,15 +17,15 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from lfnet.evaluation.pairs import Dataset, EvaluationPair
+from lfnet.evaluation.data.pairs import Dataset, EvaluationPair
+from lfnet.evaluation.data.truth import HomographyTruth
+from lfnet.evaluation.feature_source import FeatureSource
 from lfnet.evaluation.results import Results, Row, Section
-from lfnet.evaluation.source import FeatureSource
-from lfnet.evaluation.truth import HomographyTruth
 from lfnet.features import Features
-from lfnet.reports.benchmark_charts import Axis, linear_axis, log_axis
-from lfnet.reports.benchmark_examples import INDEX, Example, draw_examples, ranked_pairs, read_examples, thinned
-from lfnet.reports.benchmark_page import benchmark_page, embedded, method_places
-from lfnet.reports.benchmark_plots import recall_series
+from lfnet.reports.benchmark.charts import Axis, linear_axis, log_axis
+from lfnet.reports.benchmark.examples import INDEX, Example, draw_examples, ranked_pairs, read_examples, thinned
+from lfnet.reports.benchmark.page import benchmark_page, embedded, method_places
+from lfnet.reports.benchmark.plots import recall_series
 from lfnet.reports.drawing import GREEN, RED
 from made_results import ENVIRONMENT, METHODS, made_results
 
@@ -262,6 +262,6 @@ def test_drawings_are_embedded_and_a_page_stays_small(tmp_path: Path) -> None:
 
 
 def test_page_says_what_it_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lfnet.reports.benchmark_page.embedded", lambda examples: [])
+    monkeypatch.setattr("lfnet.reports.benchmark.page.embedded", lambda examples: [])
     text = benchmark_page(Results(made_results().sections[:1], ENVIRONMENT), noisy_examples(tmp_path, 2))
     assert "2 drawings are left out" in text

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lfnet.evaluation.cache import Cache
-from lfnet.evaluation.extractors import make_methods
-from lfnet.evaluation.opencv_extractors import OpenCVExtractor
-from lfnet.evaluation.source import FeatureSource
-from lfnet.evaluation.structure import StructureSettings, measure_structure, open_photos
+from lfnet.evaluation.feature_source import FeatureSource
+from lfnet.evaluation.methods.extractors import make_methods
+from lfnet.evaluation.methods.opencv_extractors import OpenCVExtractor
+from lfnet.evaluation.protocols.structure import StructureSettings, measure_structure, open_photos
 from lfnet.features import Features
 from lfnet.images import ImageError, read_grey
 from lfnet.integrations.hloc import write_features
@@ -167,7 +167,7 @@ def test_without_pycolmap_or_photos_it_is_a_line(
         assert section.rows == []
         assert len(section.skipped) == 1
         assert "no pictures in this folder" in section.skipped[0]
-    monkeypatch.setattr("lfnet.evaluation.structure.has_pycolmap", lambda: False)
+    monkeypatch.setattr("lfnet.evaluation.protocols.structure.has_pycolmap", lambda: False)
     section = measure_structure("world", photos, source, SETTINGS, silent)
     assert section.rows == []
     assert section.skipped == ["structure from motion needs pycolmap: pip install 'lfnet[sfm]'"]

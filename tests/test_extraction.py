@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from conftest import linux_only, peak_megabytes
-from lfnet.extraction import FileSettings, extract_files, name_images
 from lfnet.features import Features
-from lfnet.files import held
+from lfnet.file_extraction import FileSettings, extract_files, name_images
+from lfnet.files.atomic import held
 from lfnet.images import ImageError, read_image
 from lfnet.integrations import hloc
 from lfnet.models.config import ExtractionSettings

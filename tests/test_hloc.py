@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from lfnet.features import Features, Matches
-from lfnet.files import replacing, write_bytes
+from lfnet.files.atomic import replacing, write_bytes
+from lfnet.files.hdf5 import PatientFile, replacing_hdf5
 from lfnet.integrations import hloc
-from lfnet.integrations.atomic import PatientFile, replacing_hdf5
 
 
 def some_features(count: int = 5) -> Features:

@@ -24,15 +24,22 @@ from lfnet.coordinates import Size, resize_matrix
 from lfnet.data import layouts
 from lfnet.data.augment import GeometricConfig
 from lfnet.data.depth_maps import read_depth_map
+from lfnet.data.depth_registration import register_depth, resample_depth
 from lfnet.data.frames import Frame, FrameSet, SequenceError, read_view
 from lfnet.data.layouts import LAYOUTS, detect_layout
 from lfnet.data.pair import Pair
-from lfnet.data.reconstructions import Camera, Points, Reconstruction, RegisteredImage, write_reconstruction
-from lfnet.data.registration import register_depth, resample_depth
-from lfnet.data.sequences import SEVEN_SCENES_INTRINSICS
-from lfnet.data.sources import SequencePairs
-from lfnet.data.tum import CAMERAS, Lens, associate
-from lfnet.evaluation.datasets import DataSettings, open_data
+from lfnet.data.pair_sources import SequencePairs
+from lfnet.data.reconstructions.colmap_model import (
+    Camera,
+    Points,
+    Reconstruction,
+    RegisteredImage,
+    write_reconstruction,
+)
+from lfnet.data.recordings.picture_folders import SEVEN_SCENES_INTRINSICS
+from lfnet.data.recordings.tum import CAMERAS, Lens, associate
+from lfnet.evaluation.data.data_settings import DataSettings
+from lfnet.evaluation.data.datasets import open_data
 from lfnet.geometry.sampling import sample
 from lfnet.preparation.imported_depth import find_depth_maps
 

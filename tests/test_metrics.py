@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lfnet.evaluation import metrics
 from lfnet.evaluation.cache import Cache
-from lfnet.evaluation.matching_score import measure_pair
-from lfnet.evaluation.source import FeatureSource
-from lfnet.evaluation.truth import HomographyTruth
+from lfnet.evaluation.data.truth import HomographyTruth
+from lfnet.evaluation.feature_source import FeatureSource
+from lfnet.evaluation.protocols import metrics
+from lfnet.evaluation.protocols.matching_score import measure_pair
 from lfnet.features import Features
 
 SIZE = (200, 160)

@@ -20,15 +20,12 @@ from conftest import lean_config
 from lfnet.features import Features
 from lfnet.geometry.filters import gaussian_blur, gradients
 from lfnet.models.config import (
-    ConfigError,
     ExtractionSettings,
     KeypointConfig,
     LFNetConfig,
     OrientationConfig,
     PatchConfig,
     ScaleSpaceConfig,
-    config_from_dict,
-    config_to_dict,
 )
 from lfnet.models.descriptor import normalize_patches
 from lfnet.models.detector import DetectorMaps
@@ -49,6 +46,7 @@ from lfnet.models.patches import halve, make_mosaic, sample_patches, smooth_for_
 from lfnet.models.pyramid import found_again
 from lfnet.models.scale_space import merge_scales, normalize_maps, window_softmax
 from lfnet.models.weights import WeightsError, describe_weights, load_weights, save_weights
+from lfnet.settings import ConfigError, config_from_dict, config_to_dict
 
 
 def seeded(seed: int = 0) -> torch.Generator:

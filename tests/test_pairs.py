@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from conftest import linux_only
 from lfnet.data.frames import Frame, SequenceError
-from lfnet.data.pair_table import PAIR_COLUMNS, PairTable, PairTableError, read_pair_table
+from lfnet.data.scenes.pair_table import PAIR_COLUMNS, PairTable, PairTableError, read_pair_table
 from lfnet.geometry.camera import pixel_grid
 from lfnet.geometry.warp import warp_by_depth
 from lfnet.preparation.candidates import candidate_pairs, voxels

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from conftest import tiny_config
 from lfnet.data.augment import GeometricConfig
-from lfnet.data.sources import PicturePairs
+from lfnet.data.pair_sources import PicturePairs
 from lfnet.geometry import filters
 from lfnet.geometry.warp import Warp
 from lfnet.models.descriptor import Descriptor

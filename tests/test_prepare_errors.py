@@ -19,9 +19,15 @@ from PIL import Image
 pytest.importorskip("skimage.data")
 
 from lfnet.cli.main import main
-from lfnet.data.reconstructions import Camera, Points, Reconstruction, RegisteredImage, write_reconstruction
-from lfnet.data.scenes import Scene
-from lfnet.files import held
+from lfnet.data.reconstructions.colmap_model import (
+    Camera,
+    Points,
+    Reconstruction,
+    RegisteredImage,
+    write_reconstruction,
+)
+from lfnet.data.scenes.scene import Scene
+from lfnet.files.atomic import held
 from lfnet.preparation.depth import DepthMaps
 from lfnet.preparation.manifest import check_room
 from lfnet.preparation.steps import PreparationError
@@ -310,7 +316,7 @@ def test_what_a_stopped_run_left_counts_towards_the_room(
 
 
 def test_pycolmap_missing(photos: Path, tmp_path: Path, prepare: Prepare, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lfnet.preparation.photos.has_pycolmap", lambda: False)
+    monkeypatch.setattr("lfnet.preparation.from_photos.has_pycolmap", lambda: False)
     assert_refused(prepare("photos", photos, tmp_path / "scene"), "pip install 'lfnet[sfm]'")
 
 

@@ -24,8 +24,8 @@ from PIL import Image
 
 pytest.importorskip("skimage.data")
 
-from lfnet.data.reconstructions import read_reconstruction, write_reconstruction
-from lfnet.data.scenes import Scene, SceneError
+from lfnet.data.reconstructions.colmap_model import read_reconstruction, write_reconstruction
+from lfnet.data.scenes.scene import Scene, SceneError
 from rendered_photos import RenderedView, poses, render, write_photos
 
 pytestmark = [

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lfnet.data.reconstructions import (
+from lfnet.data.reconstructions.colmap_model import (
     MODELS,
     Camera,
     Points,

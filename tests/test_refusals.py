@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from conftest import tiny_config
 from lfnet.data.augment import GeometricConfig
-from lfnet.data.sources import PicturePairs
-from lfnet.models.config import ConfigError, ExtractionSettings
+from lfnet.data.pair_sources import PicturePairs
+from lfnet.models.config import ExtractionSettings
 from lfnet.models.lfnet import LFNet
+from lfnet.settings import ConfigError
 from lfnet.training.branches import StrategyConfig
 from lfnet.training.checkpoint import CheckpointError
 from lfnet.training.config import OptimizerConfig, TrainConfig, build_config

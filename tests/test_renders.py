@@ -11,11 +11,12 @@ import torch
 from torch.nn import functional
 
 from lfnet.data.pair import Pair
-from lfnet.data.render_casting import SceneViews
-from lfnet.data.render_objects import draw_scene
-from lfnet.data.render_scenes import SCENE_KINDS, Cameras, Draw, Scene, draw_cameras, draw_layout
-from lfnet.data.renders import RenderedScenes, RenderSettings
-from lfnet.data.textures import TextureAtlas, procedural_textures
+from lfnet.data.renders.objects import draw_scene
+from lfnet.data.renders.ray_casting import SceneViews
+from lfnet.data.renders.render_settings import SCENE_KINDS, RenderSettings
+from lfnet.data.renders.rendered_scenes import RenderedScenes
+from lfnet.data.renders.synthetic_scene import Cameras, Draw, SyntheticScene, draw_cameras, draw_layout
+from lfnet.data.renders.textures import TextureAtlas, procedural_textures
 
 SMALL = RenderSettings(size=96, texture_size=128, procedural_textures=12)
 SAME_LIGHT = replace(SMALL, lighting_change=0.0, exposure_change=0.0, vignetting=0.0, gloss=0.0)
@@ -25,7 +26,7 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def random_scene(settings: RenderSettings, seed: int) -> tuple[Scene, Cameras]:
+def random_scene(settings: RenderSettings, seed: int) -> tuple[SyntheticScene, Cameras]:
     draw = Draw([seeded(seed)])
     layout = draw_layout(settings, draw)
     cameras, centres = draw_cameras(settings, layout, draw)
@@ -41,7 +42,7 @@ def rays(cameras: Cameras, view: int, size: int) -> tuple[np.ndarray, np.ndarray
     return -pose[:3, :3].T @ pose[:3, 3], directions
 
 
-def depth_of_surfaces(scene: Scene, centre: np.ndarray, directions: np.ndarray) -> np.ndarray:
+def depth_of_surfaces(scene: SyntheticScene, centre: np.ndarray, directions: np.ndarray) -> np.ndarray:
     """Nearest of all surfaces, one at a time, both sides of each."""
     nearest = np.full(len(directions), np.inf)
     for index in np.flatnonzero(scene.present[0].numpy()):

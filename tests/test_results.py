@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from lfnet.evaluation.comparison import compare, comparison_text, verdict_of
 from lfnet.evaluation.intervals import difference_interval, mean_interval, ratio_interval
 from lfnet.evaluation.results import Results, Row, Section, describe_environment, read_results, write_results
-from lfnet.evaluation.summary import (
+from lfnet.reports.benchmark.comparison import compare, comparison_text, verdict_of
+from lfnet.reports.benchmark.summary import (
     Cell,
     Column,
     champion,
@@ -25,7 +25,7 @@ from lfnet.evaluation.summary import (
     worded,
     zooms,
 )
-from lfnet.evaluation.tables import full_report, markdown, number, tables
+from lfnet.reports.benchmark.tables import full_report, markdown, number, tables
 from made_results import made_results
 
 METRIC = "matching_score@5"

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from conftest import linux_only, peak_megabytes, tiny_config
-from lfnet.models.config import config_to_dict
 from lfnet.models.weights import describe_weights, load_weights
+from lfnet.settings import config_to_dict
 from lfnet.training.checkpoint import CheckpointError, read_checkpoint, save_checkpoint
 from lfnet.training.config import OptimizerConfig, TrainConfig, build_config, default_tables, read_config
 from lfnet.training.loop import new_state

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lfnet.data.layouts import read_frames
-from lfnet.data.reconstructions import (
+from lfnet.data.reconstructions.colmap_model import (
     Camera,
     Points,
     Reconstruction,
@@ -26,11 +26,11 @@ from lfnet.data.reconstructions import (
     read_reconstruction,
     write_reconstruction,
 )
-from lfnet.data.scenes import Scene, depth_path
+from lfnet.data.scenes.scene import Scene, depth_path
 from lfnet.preparation.check import SceneReport, check_scene
+from lfnet.preparation.from_recording import RecordingSettings, prepare_recording
 from lfnet.preparation.manifest import write_manifest
 from lfnet.preparation.pairs import PairSettings, make_pair_table, write_pair_table
-from lfnet.preparation.recordings import RecordingSettings, prepare_recording
 from lfnet.preparation.reprojection import compare, matched_picture, reprojection_error
 from lfnet.preparation.steps import Record
 from lfnet.reports.canvas import Axis, histogram, shortened, text_width

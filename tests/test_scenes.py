@@ -20,7 +20,8 @@ from lfnet.data.augment import GeometricConfig
 from lfnet.data.frames import read_view
 from lfnet.data.loader import DataConfig, SceneConfig, build_sources
 from lfnet.data.pair import Pair
-from lfnet.data.reconstructions import (
+from lfnet.data.pair_sources import PackedView
+from lfnet.data.reconstructions.colmap_model import (
     Camera,
     Points,
     Reconstruction,
@@ -28,9 +29,8 @@ from lfnet.data.reconstructions import (
     read_reconstruction,
     write_reconstruction,
 )
-from lfnet.data.scene_pairs import ScenePairs, ViewCache, shrunk_frame, training_pictures
-from lfnet.data.scenes import Scene, SceneError, depth_path
-from lfnet.data.sources import PackedView
+from lfnet.data.scenes.scene import Scene, SceneError, depth_path
+from lfnet.data.scenes.scene_pairs import ScenePairs, ViewCache, shrunk_frame, training_pictures
 from lfnet.preparation.pairs import PairSettings, make_pair_table, write_pair_table
 from test_data import (
     HEIGHT,

@@ -22,8 +22,8 @@ pytest.importorskip("skimage.data")
 if find_spec("pycolmap") is None:  # Not importorskip: pycolmap must not be imported into this process.
     pytest.skip("pycolmap is not installed", allow_module_level=True)
 
-from lfnet.data.reconstructions import Camera, Points, Reconstruction, RegisteredImage, read_reconstruction
-from lfnet.data.scenes import Scene
+from lfnet.data.reconstructions.colmap_model import Camera, Points, Reconstruction, RegisteredImage, read_reconstruction
+from lfnet.data.scenes.scene import Scene
 from lfnet.integrations.pycolmap_process import PycolmapError, run_pycolmap
 from lfnet.preparation.sfm import side_by_side
 from rendered_photos import RenderedView, exact_depth, poses, render, render_views, write_photo, write_photos

@@ -16,8 +16,8 @@ from torch import Tensor
 from conftest import lean_config, tiny_config
 from lfnet.data.augment import GeometricConfig
 from lfnet.data.pair import Pair, View, concatenate_pairs
+from lfnet.data.pair_sources import PicturePairs
 from lfnet.data.resample import crop_transform
-from lfnet.data.sources import PicturePairs
 from lfnet.geometry.transform import apply_homography
 from lfnet.geometry.warp import warp_by_depth, warp_by_homography
 from lfnet.models.detector import DetectorMaps

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lfnet.evaluation.truth import (
+from lfnet.evaluation.data.truth import (
     Camera,
     DepthTruth,
     DisparityTruth,
@@ -17,7 +17,7 @@ from lfnet.evaluation.truth import (
     sample_depth,
     visible_share,
 )
-from lfnet.evaluation.views import Variant, beyond_reach, transform_image
+from lfnet.evaluation.data.views import Variant, beyond_reach, transform_image
 
 SIZE = (160, 120)
 INTRINSICS = np.array([[150.0, 0, 80], [0, 145.0, 60], [0, 0, 1]])

@@ -6,8 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lfnet.extraction import extract_files
     from lfnet.features import Features, Matches
+    from lfnet.file_extraction import extract_files
     from lfnet.images import ImageError, list_images, read_grey, read_image, to_grey
     from lfnet.integrations.hloc import read_features, read_matches
     from lfnet.matching import mutual_nearest_neighbours, verify
@@ -25,7 +25,7 @@ _EXPORTS = {
     "LFNet": "lfnet.models.lfnet",
     "LFNetConfig": "lfnet.models.config",
     "Matches": "lfnet.features",
-    "extract_files": "lfnet.extraction",
+    "extract_files": "lfnet.file_extraction",
     "list_images": "lfnet.images",
     "list_pretrained": "lfnet.models.weights",
     "mutual_nearest_neighbours": "lfnet.matching",

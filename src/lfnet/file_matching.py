@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfnet.features import Features, Matches
+from lfnet.files.hdf5 import replacing_hdf5
 from lfnet.images import MAX_PIXELS, read_image, shrink
 from lfnet.integrations import hloc
-from lfnet.integrations.atomic import replacing_hdf5
 from lfnet.matching import Geometry, mutual_nearest_neighbours, verify
 from lfnet.models.config import ExtractionSettings
 

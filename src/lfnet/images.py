@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, UnidentifiedImageError
 
 from lfnet.coordinates import Size
+from lfnet.errors import UserError
 
 MAX_PIXELS = 100_000_000
 """Largest picture read unless asked otherwise: decoded to RGB it takes 300 MB."""
@@ -32,7 +33,7 @@ _EXIF_ORIENTATION = 0x0112
 _PILLOW_LIMIT = threading.Lock()
 
 
-class ImageError(ValueError):
+class ImageError(UserError):
     """A picture that can't be read: the message is one line with the file, the cause and the remedy."""
 
     def __init__(self, path: str | Path, cause: str, remedy: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lfnet.evaluation.matching_score import ALL_TURNS
+from lfnet.evaluation.protocols.matching_score import ALL_TURNS
 
 if TYPE_CHECKING:
     from lfnet.evaluation.results import Results
@@ -33,11 +33,11 @@ def demo(
         ModuleNotFoundError: scikit-image is not installed.
         UsageError: options that make no sense.
     """
-    from lfnet.cli.benchmark import status, typed
+    from lfnet.cli.evaluate import status, typed
     from lfnet.cli.options import UsageError, keypoint_limits, pick_device
-    from lfnet.evaluation.extractors import make_methods
-    from lfnet.evaluation.matching_score import SweepSettings
-    from lfnet.evaluation.source import FeatureSource
+    from lfnet.evaluation.feature_source import FeatureSource
+    from lfnet.evaluation.methods.extractors import make_methods
+    from lfnet.evaluation.protocols.matching_score import SweepSettings
     from lfnet.reports.demo import run_demo
 
     keypoint_limits(max_keypoints, 0.0, 0.0)
@@ -68,8 +68,8 @@ def turn_table(results: Results, metric: str = "matching_score@5") -> str:
     Returns:
         aligned lines.
     """
-    from lfnet.evaluation.summary import turns
-    from lfnet.evaluation.tables import markdown
+    from lfnet.reports.benchmark.summary import turns
+    from lfnet.reports.benchmark.tables import markdown
 
     section = results.section("sweep")
     methods, turned = section.methods(), turns(section)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 if TYPE_CHECKING:
-    from lfnet.extraction import ExtractionReport, FileSettings
+    from lfnet.file_extraction import ExtractionReport, FileSettings
 
 
 def extract(
@@ -68,7 +68,7 @@ def extract(
         pick_device,
         pixel_limit,
     )
-    from lfnet.extraction import FileSettings, extract_files, name_images
+    from lfnet.file_extraction import FileSettings, extract_files, name_images
     from lfnet.models.config import ExtractionSettings
     from lfnet.models.weights import resolve_weights
 

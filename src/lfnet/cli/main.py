@@ -19,7 +19,7 @@ COMMANDS = {
 }
 """Each subcommand and what it does: the function of that name in the module of that name, but for `MODULES`."""
 
-MODULES = {"eval": "benchmark"}
+MODULES = {"eval": "evaluate"}
 """Subcommands whose name Python has a meaning for already."""
 
 _HELP = """usage: lfnet [--version] [--debug] COMMAND [OPTIONS]
@@ -122,7 +122,7 @@ def _explained(command: str, error: Exception) -> str | None:
     if isinstance(error, (ValueError, OSError)):
         return _one_line(str(error)) or type(error).__name__
     if isinstance(error, (MemoryError, RuntimeError)):
-        from lfnet.extraction import is_out_of_memory
+        from lfnet.file_extraction import is_out_of_memory
 
         if is_out_of_memory(error):
             return "out of memory; work at a smaller size (--resize), or in smaller batches (--batch-size)"

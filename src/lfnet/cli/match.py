@@ -136,7 +136,7 @@ def _check_drawing(output: Path | None) -> None:
 def _draw(result: PictureMatch, output: Path) -> None:
     import cv2
 
-    from lfnet.files import write_bytes
+    from lfnet.files.atomic import write_bytes
     from lfnet.reports.drawing import draw_matches
 
     drawing = draw_matches(

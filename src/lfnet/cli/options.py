@@ -7,13 +7,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lfnet.errors import UserError
+
 if TYPE_CHECKING:
     import torch
 
     from lfnet.models.lfnet import LFNet
 
 
-class UsageError(ValueError):
+class UsageError(UserError):
     """Options that don't go together: the command ends with exit code 2."""
 
 

@@ -14,9 +14,9 @@ from typing import Annotated, Any
 import tyro
 
 from lfnet.cli.options import pick_device
-from lfnet.preparation.models import ModelSettings
-from lfnet.preparation.photos import PhotoSettings
-from lfnet.preparation.recordings import RecordingSettings
+from lfnet.preparation.from_colmap_model import ModelSettings
+from lfnet.preparation.from_photos import PhotoSettings
+from lfnet.preparation.from_recording import RecordingSettings
 from lfnet.preparation.steps import Progress, Say
 
 
@@ -34,7 +34,7 @@ class PhotosCommand:
 
     def make(self, threads: int, progress: Progress, say: Say) -> dict[str, Any]:
         """Prepare the scene."""
-        from lfnet.preparation.photos import prepare_photos
+        from lfnet.preparation.from_photos import prepare_photos
 
         return prepare_photos(self.photos, self.scene, self.how, threads, progress, say)
 
@@ -53,7 +53,7 @@ class RgbdCommand:
 
     def make(self, threads: int, progress: Progress, say: Say) -> dict[str, Any]:
         """Prepare the scene."""
-        from lfnet.preparation.recordings import prepare_recording
+        from lfnet.preparation.from_recording import prepare_recording
 
         return prepare_recording(self.recording, self.scene, self.how, progress, say)
 
@@ -72,7 +72,7 @@ class ColmapCommand:
 
     def make(self, threads: int, progress: Progress, say: Say) -> dict[str, Any]:
         """Prepare the scene."""
-        from lfnet.preparation.models import prepare_model
+        from lfnet.preparation.from_colmap_model import prepare_model
 
         return prepare_model(self.model, self.scene, self.how, threads, progress, say)
 

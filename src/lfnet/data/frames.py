@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from lfnet.coordinates import Size
 from lfnet.data.pair import View
+from lfnet.errors import UserError
 from lfnet.images import to_grey
 
 
-class SequenceError(ValueError):
+class SequenceError(UserError):
     """Data that is missing files, or whose files do not fit together; the message names the file and the remedy."""
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lfnet.data.frames import FrameSet, SequenceError
-from lfnet.data.reconstructed import is_benchmark, is_megadepth, read_benchmark, read_megadepth
-from lfnet.data.scannet import is_exported, is_sens, read_exported, read_sens
-from lfnet.data.sequences import is_plain, is_seven_scenes, read_plain, read_seven_scenes
-from lfnet.data.tum import is_tum, read_tum
+from lfnet.data.reconstructions.photo_collections import is_benchmark, is_megadepth, read_benchmark, read_megadepth
+from lfnet.data.recordings.picture_folders import is_plain, is_seven_scenes, read_plain, read_seven_scenes
+from lfnet.data.recordings.scannet import is_exported, is_sens, read_exported, read_sens
+from lfnet.data.recordings.tum import is_tum, read_tum
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,7 @@ import torch
 
 from lfnet.data.augment import GeometricConfig, PhotometricConfig, augment_light
 from lfnet.data.pair import Pair, concatenate_pairs
-from lfnet.data.renders import RenderedScenes, RenderSettings
-from lfnet.data.scene_pairs import ScenePairs, training_pictures
-from lfnet.data.scenes import Scene
-from lfnet.data.sources import (
+from lfnet.data.pair_sources import (
     MIN_OVERLAP,
     BatchSource,
     PairSource,
@@ -24,6 +21,10 @@ from lfnet.data.sources import (
     SequencePairs,
     load_pictures,
 )
+from lfnet.data.renders.render_settings import RenderSettings
+from lfnet.data.renders.rendered_scenes import RenderedScenes
+from lfnet.data.scenes.scene import Scene
+from lfnet.data.scenes.scene_pairs import ScenePairs, training_pictures
 
 MIN_SIZE = 48
 """Side in pixels below which a crop has no room for keypoints between its borders."""

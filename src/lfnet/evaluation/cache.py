@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lfnet.files import write_bytes
+from lfnet.files.atomic import write_bytes
 
 Arrays = dict[str, NDArray[Any]]
 """What an entry holds, by name."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from lfnet.evaluation.benchmark import BenchmarkSettings
-from lfnet.evaluation.cost import CostSettings
-from lfnet.evaluation.homography_estimation import HomographySettings
-from lfnet.evaluation.matching_score import MatchingSettings, SweepSettings
-from lfnet.evaluation.pose import PoseSettings
+from lfnet.evaluation.protocols.cost import CostSettings
+from lfnet.evaluation.protocols.homography import HomographySettings
+from lfnet.evaluation.protocols.matching_score import MatchingSettings, SweepSettings
+from lfnet.evaluation.protocols.pose import PoseSettings
+from lfnet.evaluation.suite import BenchmarkSettings
 
 BUDGET = 512
 """Keypoints of a picture: the paper's for 320 x 240."""

@@ -16,12 +16,12 @@ import cv2
 import numpy as np
 import torch
 
-from lfnet.files import write_bytes
+from lfnet.files.atomic import write_bytes
 
 VERSION = 2
 """Of the file's layout; a reader refuses another."""
 
-UNTOUCHED = "turn000"
+UNTOUCHED_NAME = "turn000"
 """Variant of a second picture that was neither turned nor zoomed."""
 
 
@@ -37,7 +37,7 @@ class Row:
     """Value of each metric; NaN = undefined for this pair."""
     subset: str = "all"
     """What tables are split by: a frame gap, `viewpoint`, a scene."""
-    variant: str = UNTOUCHED
+    variant: str = UNTOUCHED_NAME
     """Transformation of the second picture, e.g. `turn030`, `zoom0.5`."""
     budget: int = 0
     """Most keypoints of a picture, K; 0 where there is none."""

@@ -18,7 +18,7 @@ from PIL import Image
 
 from lfnet.coordinates import colmap_from_pixel
 from lfnet.features import Features
-from lfnet.files import make_folder, write_bytes
+from lfnet.files.atomic import make_folder, write_bytes
 from lfnet.images import image_size, natural_key
 from lfnet.integrations.opencv import PATCH_PIXELS
 from lfnet.integrations.pycolmap_process import Progress, run_pycolmap

@@ -25,13 +25,14 @@ from typing import Any
 import h5py
 import numpy as np
 
+from lfnet.errors import UserError
 from lfnet.features import Features, Matches
 
 FRAME = "raw"
 """Value of the file's attribute `frame`: the picture as stored, its EXIF orientation not applied."""
 
 
-class FeatureFileError(ValueError):
+class FeatureFileError(UserError):
     """An HDF5 file that can't be used: the message is one line with the file, the cause and the remedy."""
 
 

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lfnet.integrations.watching import repeated
+from lfnet.polling import repeated
 
 Progress = Callable[[int, int], None]
 """Called with how many are done, and how many there are."""

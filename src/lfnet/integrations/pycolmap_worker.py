@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pycolmap
 
-from lfnet.integrations.watching import repeated
+from lfnet.polling import repeated
 
 Report = Callable[..., None]
 """Called with keyword arguments: a line of JSON for the caller."""

@@ -10,9 +10,10 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from lfnet.files import write_bytes
-from lfnet.models.config import ConfigError, LFNetConfig, config_from_dict, config_to_dict
+from lfnet.files.atomic import write_bytes
+from lfnet.models.config import LFNetConfig
 from lfnet.models.lfnet import LFNet
+from lfnet.settings import ConfigError, config_from_dict, config_to_dict
 
 FORMAT = "lfnet-1"
 """Version of the header; a file of another format is refused."""

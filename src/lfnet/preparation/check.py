@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from lfnet.data.pair_table import SPLITS, PairTable
-from lfnet.data.reconstructions import Reconstruction, read_reconstruction
-from lfnet.data.scenes import Scene
+from lfnet.data.reconstructions.colmap_model import Reconstruction, read_reconstruction
+from lfnet.data.scenes.pair_table import SPLITS, PairTable
+from lfnet.data.scenes.scene import Scene
 from lfnet.preparation.depth import Agreement, measure_agreement
 from lfnet.preparation.manifest import checksum, plain
-from lfnet.preparation.reprojection import REFERENCE_SIDE, MatchedPicture, PairError, compare, matched_picture
+from lfnet.preparation.reprojection import REFERENCE_SIDE, MatchedPicture, Reprojection, compare, matched_picture
 from lfnet.preparation.steps import Progress
 
 MOST_MAPS = 500
@@ -59,7 +59,7 @@ class CheckedPair:
     image_id_b: int
     overlap: float
     """The smaller of both ways."""
-    error: PairError
+    error: Reprojection
 
     @property
     def median(self) -> float:

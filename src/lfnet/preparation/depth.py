@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lfnet.data.reconstructions import Reconstruction
-from lfnet.data.scenes import depth_path
-from lfnet.files import replacing
+from lfnet.data.reconstructions.colmap_model import Reconstruction
+from lfnet.data.scenes.scene import depth_path
+from lfnet.files.atomic import replacing
+from lfnet.files.hdf5 import replacing_hdf5
 from lfnet.images import read_grey
-from lfnet.integrations.atomic import replacing_hdf5
 from lfnet.preparation.consistency import ConsistencySettings, DepthView, confirmations, drop_speckles
 from lfnet.preparation.plane_refinement import RefinementSettings, refine
 from lfnet.preparation.plane_sweep import PosedPicture, SweepResult, SweepSettings, sweep

@@ -14,9 +14,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from lfnet.data.reconstructions import ReconstructionError, read_reconstruction
-from lfnet.data.scenes import FORMAT, VERSION, depth_path
-from lfnet.files import write_bytes
+from lfnet.data.reconstructions.colmap_model import ReconstructionError, read_reconstruction
+from lfnet.data.scenes.scene import FORMAT, VERSION, depth_path
+from lfnet.files.atomic import write_bytes
 from lfnet.preparation.steps import LOG, RECORD, WORK, PreparationError, Record
 
 MANIFEST = "manifest.json"

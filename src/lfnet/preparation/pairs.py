@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfnet.data.frames import Frame
-from lfnet.data.pair_table import FORMAT, PAIR_COLUMNS, SPLITS, VERSION, PairTable, check_pair_table
-from lfnet.integrations.atomic import replacing_hdf5
+from lfnet.data.scenes.pair_table import FORMAT, PAIR_COLUMNS, SPLITS, VERSION, PairTable, check_pair_table
+from lfnet.errors import UserError
+from lfnet.files.hdf5 import replacing_hdf5
 from lfnet.preparation.candidates import VOXEL, candidate_pairs, voxels
 from lfnet.preparation.overlap import Measurements, Thumbnails, measure_pairs, read_thumbnails
 from lfnet.preparation.split import Split, split_by_place
@@ -42,7 +43,7 @@ Progress = Callable[[str, int, int], object]
 """Told the step, and how many of how many are done."""
 
 
-class PairError(ValueError):
+class PairError(UserError):
     """No pairs can be made; the message says what to change."""
 
 

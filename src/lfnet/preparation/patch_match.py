@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lfnet.data.reconstructions import Reconstruction, read_reconstruction, write_reconstruction
-from lfnet.data.scenes import depth_path
-from lfnet.files import make_folder, write_bytes
+from lfnet.data.reconstructions.colmap_model import Reconstruction, read_reconstruction, write_reconstruction
+from lfnet.data.scenes.scene import depth_path
+from lfnet.files.atomic import make_folder, write_bytes
 from lfnet.images import read_grey
 from lfnet.integrations.pycolmap_process import has_pycolmap, run_pycolmap
 from lfnet.preparation.depth import DepthSettings, write_depth

@@ -48,7 +48,7 @@ class MatchedPicture:
 
 
 @dataclass(frozen=True)
-class PairError:
+class Reprojection:
     """The kept matches of two pictures, against depth and poses."""
 
     points_a: NDArray[np.float64]
@@ -75,7 +75,7 @@ class PairError:
         return self.errors * (REFERENCE_SIDE / max(self.size_b))
 
 
-def reprojection_error(frame_a: Frame, frame_b: Frame) -> PairError:
+def reprojection_error(frame_a: Frame, frame_b: Frame) -> Reprojection:
     """Match two frames and send the matches of a into b by depth and poses.
 
     Raises:
@@ -98,7 +98,7 @@ def matched_picture(frame: Frame) -> MatchedPicture:
     return MatchedPicture(view, from_opencv(keypoints, descriptors, frame.size))
 
 
-def compare(a: MatchedPicture, b: MatchedPicture) -> PairError:
+def compare(a: MatchedPicture, b: MatchedPicture) -> Reprojection:
     """The same as `reprojection_error`, of pictures that are read already."""
     found = mutual_nearest_neighbours(a.features, b.features, ratio=RATIO)
     kept, _ = verify(a.features, b.features, found, "fundamental", threshold=EPIPOLAR)
@@ -110,7 +110,7 @@ def compare(a: MatchedPicture, b: MatchedPicture) -> PairError:
     _, known = pair.warp(depth_tolerance=float("inf")).points(asked)
     seen = visible[0].numpy()
     height, width = b.view.size
-    return PairError(
+    return Reprojection(
         points_a[seen],
         points_b[seen],
         warped[0].numpy()[seen].astype(np.float64),

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfnet.data.frames import Frame
-from lfnet.data.reconstructions import Reconstruction, read_reconstruction
-from lfnet.data.scenes import depth_path, read_depth_file
-from lfnet.files import held, make_folder
+from lfnet.data.reconstructions.colmap_model import Reconstruction, read_reconstruction
+from lfnet.data.scenes.scene import depth_path, read_depth_file
+from lfnet.files.atomic import held, make_folder
 from lfnet.images import read_image
 from lfnet.preparation.depth import Agreement, DepthMaps, DepthSettings, measure_agreement
 from lfnet.preparation.manifest import MANIFEST, missing_files, plain, says_already, write_manifest

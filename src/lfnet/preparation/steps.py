@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from lfnet.files import write_bytes
+from lfnet.errors import UserError
+from lfnet.files.atomic import write_bytes
 
 WORK = "work"
 """Folder of a scene for what only its making needs."""
@@ -26,7 +27,7 @@ LOG = "colmap.log"
 """In it: what COLMAP says."""
 
 
-class PreparationError(ValueError):
+class PreparationError(UserError):
     """Data that no scene can be made of; the message is one line with the remedy."""
 
 

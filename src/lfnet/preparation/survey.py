@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lfnet.files import make_folder, replacing
+from lfnet.files.atomic import make_folder, replacing
 from lfnet.images import ImageError, list_images, read_image, turned_upright
 from lfnet.preparation.steps import PreparationError
 

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from lfnet.data.reconstructions import Reconstruction
+from lfnet.data.reconstructions.colmap_model import Reconstruction
 
 BEST_ANGLE = 5.0
 """Degrees between two rays to a point at which a pair is worth most: less measures depth poorly, more looks less alike.

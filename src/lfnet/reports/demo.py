@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from lfnet.evaluation.benchmark import about_methods
-from lfnet.evaluation.matching_score import measure_sweep
-from lfnet.evaluation.metrics import Projection, match_errors
+from lfnet.evaluation.data.stereo import stereo_dataset
+from lfnet.evaluation.data.truth import TransformedTruth
+from lfnet.evaluation.data.views import Variant, transform_image
+from lfnet.evaluation.protocols.matching_score import measure_sweep
+from lfnet.evaluation.protocols.metrics import Projection, match_errors
 from lfnet.evaluation.results import Results, describe_environment, write_results
-from lfnet.evaluation.stereo import stereo_dataset
-from lfnet.evaluation.truth import TransformedTruth
-from lfnet.evaluation.views import Variant, transform_image
-from lfnet.files import make_folder, write_bytes
+from lfnet.evaluation.suite import about_methods
+from lfnet.files.atomic import make_folder, write_bytes
 from lfnet.matching import mutual_nearest_neighbours
 from lfnet.reports.demo_page import Drawing, demo_page
 from lfnet.reports.drawing import draw_matches
@@ -25,10 +25,10 @@ from lfnet.reports.drawing import draw_matches
 if TYPE_CHECKING:
     from numpy import ndarray as Array
 
-    from lfnet.evaluation.extractors import Method
-    from lfnet.evaluation.matching_score import Progress, SweepSettings
-    from lfnet.evaluation.pairs import Dataset
-    from lfnet.evaluation.source import FeatureSource
+    from lfnet.evaluation.data.pairs import Dataset
+    from lfnet.evaluation.feature_source import FeatureSource
+    from lfnet.evaluation.methods.extractors import Method
+    from lfnet.evaluation.protocols.matching_score import Progress, SweepSettings
 
 RIGHT_WITHIN = 5.0
 """Pixels from the true place within which a match is drawn as right: the matching score's threshold."""

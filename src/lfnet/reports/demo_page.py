@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from lfnet.evaluation.summary import thresholds, turns
+from lfnet.reports.benchmark.summary import thresholds, turns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lfnet.data.scenes import Scene
-from lfnet.files import make_folder, replacing, write_bytes
+from lfnet.data.scenes.scene import Scene
+from lfnet.files.atomic import make_folder, replacing, write_bytes
 from lfnet.preparation.check import SceneReport
 from lfnet.preparation.reprojection import EPIPOLAR, RATIO, REFERENCE_SIDE
 from lfnet.preparation.steps import Progress

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from lfnet.data.frames import Frame, read_view
 from lfnet.data.pair import Pair
-from lfnet.data.pair_table import SPLITS, PairTable
-from lfnet.data.reconstructions import read_reconstruction
-from lfnet.data.scene_pairs import shrunk_frame
-from lfnet.data.scenes import Scene
+from lfnet.data.reconstructions.colmap_model import read_reconstruction
+from lfnet.data.scenes.pair_table import SPLITS, PairTable
+from lfnet.data.scenes.scene import Scene
+from lfnet.data.scenes.scene_pairs import shrunk_frame
 from lfnet.images import ImageError, read_image
 from lfnet.preparation.check import CheckedPair
 from lfnet.preparation.reprojection import REFERENCE_SIDE

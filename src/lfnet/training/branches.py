@@ -25,13 +25,13 @@ from torch import Tensor, nn
 from lfnet.data.pair import Pair, View
 from lfnet.geometry.sampling import sample
 from lfnet.geometry.warp import Warp, compensate
-from lfnet.models.config import require_at_least
 from lfnet.models.detector import DetectorMaps
 from lfnet.models.inputs import normalize_pictures
 from lfnet.models.keypoints import Keypoints, detect_keypoints, upright, usable_pixels
 from lfnet.models.lfnet import LFNet
 from lfnet.models.orientation import best_angles
 from lfnet.models.patches import Mosaic
+from lfnet.settings import require_at_least
 from lfnet.training.losses import (
     angle_loss,
     dual_softmax_loss,

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from lfnet.files import write_bytes
-from lfnet.models.config import config_to_dict
+from lfnet.files.atomic import write_bytes
 from lfnet.models.lfnet import LFNet
+from lfnet.settings import config_to_dict
 from lfnet.training.config import TrainConfig, build_config
 
 

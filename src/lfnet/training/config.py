@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lfnet.data.loader import DataConfig
-from lfnet.models.config import ConfigError, LFNetConfig, config_from_dict, require_at_least
+from lfnet.models.config import LFNetConfig
+from lfnet.settings import ConfigError, config_from_dict, require_at_least
 from lfnet.training.branches import StrategyConfig
 
 if sys.version_info >= (3, 11):

@@ -12,9 +12,9 @@ import torch
 
 from lfnet.data.loader import PairLoader, build_sources, describe_sources
 from lfnet.data.pair import Pair
-from lfnet.models.config import ConfigError, config_to_dict
 from lfnet.models.lfnet import LFNet
 from lfnet.models.weights import load_weights, save_weights
+from lfnet.settings import ConfigError, config_to_dict
 from lfnet.training.branches import StepResult, apply_gradients, two_branch_step
 from lfnet.training.checkpoint import (
     CheckpointError,

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from lfnet.data.pair import Pair
-from lfnet.files import naming, write_bytes
+from lfnet.files.atomic import naming, write_bytes
 from lfnet.training.branches import Direction, StepResult
 
 EVERY = 20

@@ -1,0 +1,287 @@
+"""Sources of training pairs. Each draws a pair of square crops from a generator: same state, same pair."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lfnet.data.augment import GeometricConfig, log_uniform, random_angle, random_homography, uniform
+from lfnet.data.frames import SequenceError, read_view
+from lfnet.data.layouts import read_frames
+from lfnet.data.pair import Pair, View
+from lfnet.data.renders.rendered_scenes import RenderedScenes
+from lfnet.data.resample import crop_transform, resample_view
+from lfnet.geometry.camera import pixel_grid
+from lfnet.geometry.transform import apply_homography
+from lfnet.geometry.warp import Warp
+from lfnet.images import list_images, read_grey
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+class PairSource(Protocol):
+    """Anything that yields pairs."""
+
+    def sample(self, generator: torch.Generator) -> Pair:
+        """One pair (batch 1)."""
+        ...
+
+
+@runtime_checkable
+class BatchSource(PairSource, Protocol):
+    """A source that makes the pairs of a batch at once."""
+
+    def sample_each(self, generators: Sequence[torch.Generator]) -> Pair:
+        """The pairs that `sample` makes of each generator, as one batch."""
+        ...
+
+
+ATTEMPTS = 8
+"""Draws of a centre that both views see, before any centre is taken."""
+FARTHEST = 6e4
+"""Depth in medians of its picture beyond which nothing is kept: half precision ends at 65504."""
+MIN_OVERLAP = 0.1
+"""Least share of a frame's pixels that the other must see, both ways."""
+
+
+class SequencePairs:
+    """Pairs of frames of one RGB-D sequence, by frame gap and measured overlap.
+
+    Frames are kept in memory (grey bytes and depth in half precision).
+
+    Args:
+        folder: of the sequence, in one of `LAYOUTS`.
+        frames: first frame with depth and the one past the last; None takes all.
+        gaps: distances between the frames of a pair.
+        size: side of the crops, px.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        geometry: GeometricConfig,
+        size: int,
+        frames: tuple[int, int] | None = None,
+        gaps: Sequence[int] = (1, 2, 4, 6, 8, 10, 12, 16, 20),
+        overlap: tuple[float, float] = (MIN_OVERLAP, 1.0),
+    ) -> None:
+        self.geometry = geometry
+        self.size = size
+        recording = read_frames(folder)
+        self.notes = recording.notes
+        with_depth = [frame for frame in recording.frames if frame.read_depth is not None]
+        chosen = with_depth[slice(*frames)] if frames else with_depth
+        self._views = [PackedView(read_view(frame)) for frame in chosen]
+        self.pairs = self._measure(gaps, overlap)
+        if not self.pairs:
+            raise SequenceError(
+                f"sequence {folder}: no pair of frames sees between {overlap[0]:.0%} and {overlap[1]:.0%} of each "
+                f"other at gaps {list(gaps)}; allow smaller gaps"
+            )
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def pair(self, index: int) -> Pair:
+        """The whole frames of a pair, not cropped."""
+        first, second, _ = self.pairs[index]
+        return Pair(self._views[first].view(), self._views[second].view())
+
+    def sample(self, generator: torch.Generator) -> Pair:
+        """A random pair, both frames turned, zoomed and cropped about a place that both see."""
+        pair = self.pair(int(torch.randint(len(self.pairs), (), generator=generator)))
+        return crop_pair(pair, self.geometry, self.size, generator)
+
+    def _measure(self, gaps: Sequence[int], overlap: tuple[float, float]) -> list[tuple[int, int, float]]:
+        pairs = []
+        for first in range(len(self._views)):
+            for gap in gaps:
+                second = first + gap
+                if second >= len(self._views):
+                    break
+                share = measure_overlap(Pair(self._views[first].view(), self._views[second].view()))
+                if overlap[0] <= share <= overlap[1]:
+                    pairs.append((first, second, share))
+        return pairs
+
+
+class PackedView:
+    """A view kept small: grey as bytes, depth in half precision (0.05 % at any distance, in any unit)."""
+
+    def __init__(self, view: View) -> None:
+        self._image = (view.image * 255).round().to(torch.uint8)
+        self._depth, self._unit = None, 1.0
+        if view.depth is not None:
+            known = view.depth[view.depth > 0]
+            # A power of two changes no digit; in units near the median no depth leaves the range of half precision.
+            self._unit = 2.0 ** round(math.log2(float(known.median()))) if len(known) else 1.0
+            self._depth = (view.depth / self._unit).clamp_max(FARTHEST).half()
+        self._cameras = (view.intrinsics, view.camera_from_world)
+
+    def view(self) -> View:
+        """The view again."""
+        image = self._image.float() / 255
+        depth = None if self._depth is None else self._depth.float() * self._unit
+        return View(image, torch.ones_like(image, dtype=torch.bool), depth, *self._cameras)
+
+    @property
+    def bytes(self) -> int:
+        """Memory that it takes."""
+        return self._image.nbytes + (0 if self._depth is None else self._depth.nbytes)
+
+
+def crop_pair(
+    pair: Pair, geometry: GeometricConfig, size: int, generator: torch.Generator, attempts: int = ATTEMPTS
+) -> Pair:
+    """Both views of a pair in random roles, turned, zoomed and cropped about a place that both see.
+
+    Args:
+        pair: whole views, related by depth.
+        geometry: how far they are turned and zoomed.
+        size: side of the crops, px.
+        generator: decides all of it.
+        attempts: draws of a centre that both views see, before the middles of both are taken.
+    """
+    if uniform(generator, 0, 1) < 0.5:
+        pair = pair.swapped()
+    centre_a, centre_b = _common_centre(pair, pair.warp(), size / 4, generator, attempts)
+    crop_a, crop_b = _random_crops(centre_a, centre_b, geometry, size, generator)
+    return Pair(resample_view(pair.a, crop_a, size), resample_view(pair.b, crop_b, size))
+
+
+def measure_overlap(pair: Pair, step: int = 12) -> float:
+    """Share of a view's pixels that the other view sees, the smaller of both ways, on a grid of `step` px."""
+    return min(_seen_share(pair, step), _seen_share(pair.swapped(), step))
+
+
+def _seen_share(pair: Pair, step: int) -> float:
+    height, width = pair.a.size
+    grid = pixel_grid(height, width).view(height, width, 2)[step // 2 :: step, step // 2 :: step].reshape(1, -1, 2)
+    return float(pair.warp().points(grid).visible.float().mean())
+
+
+def _common_centre(
+    pair: Pair, warp: Warp, margin: float, generator: torch.Generator, attempts: int
+) -> tuple[Float[Tensor, "2"], Float[Tensor, "2"]]:
+    """A place in a, and where it is in b; the middles of both where no common place was found."""
+    height, width = pair.a.size
+    tries = torch.rand(attempts, 2, generator=generator)
+    places = margin + tries * (torch.tensor([width - 1.0, height - 1.0]) - 2 * margin).clamp_min(1)
+    warped = warp.points(places[None])
+    seen = torch.nonzero(warped.visible[0])
+    if len(seen) == 0:
+        other = pair.b.size
+        return torch.tensor([(width - 1) / 2, (height - 1) / 2]), torch.tensor([(other[1] - 1) / 2, (other[0] - 1) / 2])
+    first = int(seen[0])
+    return places[first], warped.points[0, first]
+
+
+def _random_crops(
+    centre_a: Float[Tensor, "2"],
+    centre_b: Float[Tensor, "2"],
+    config: GeometricConfig,
+    size: int,
+    generator: torch.Generator,
+) -> tuple[Float[Tensor, "1 3 3"], Float[Tensor, "1 3 3"]]:
+    """The maps that cut a crop from each view, turned and zoomed against each other."""
+    common = log_uniform(generator, *config.resolution)
+    relative = math.sqrt(log_uniform(generator, 1 / config.zoom, config.zoom))
+    turned = uniform(generator, 0, 1) >= config.upright_share
+    angle_a = random_angle(generator, config) if turned else 0.0
+    angle_b = random_angle(generator, config) if turned else 0.0
+    jitter = (torch.rand(2, generator=generator) - 0.5) * size / 4
+    return (
+        crop_transform(centre_a, angle_a, common * relative, size),
+        crop_transform(centre_b + jitter, angle_b, common / relative, size),
+    )
+
+
+class PicturePairs:
+    """Pairs made of single pictures by random homographies with perspective, rotation and zoom.
+
+    Args:
+        pictures: grey bytes (H, W), at least `size` px a side.
+        size: side of the crops, px.
+    """
+
+    def __init__(self, pictures: Sequence[np.ndarray], geometry: GeometricConfig, size: int) -> None:
+        self.geometry = geometry
+        self.size = size
+        self._pictures = list(pictures)
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def sample(self, generator: torch.Generator) -> Pair:
+        """A random picture, seen twice."""
+        picture = self._pictures[int(torch.randint(len(self._pictures), (), generator=generator))]
+        image = torch.from_numpy(picture)[None, None].float() / 255
+        height, width = picture.shape
+        margin = torch.tensor([min(self.size / 3, width / 2 - 1), min(self.size / 3, height / 2 - 1)])
+        spread = torch.tensor([width - 1.0, height - 1.0]) - 2 * margin
+        centre = margin + torch.rand(2, generator=generator) * spread.clamp_min(0)
+        crop_a, crop_b = _random_crops(centre, centre, self.geometry, self.size, generator)
+        half = self.size / 2 / log_uniform(generator, *self.geometry.resolution)
+        perspective = random_homography(generator, centre, half, self.geometry.perspective)
+        crop_b = _at_zoom(crop_b @ perspective, crop_b, centre)
+        view = View(image, torch.ones_like(image, dtype=torch.bool), None, torch.eye(3)[None], torch.eye(4)[None])
+        return Pair(
+            resample_view(view, crop_a, self.size),
+            resample_view(view, crop_b, self.size),
+            crop_b @ torch.linalg.inv(crop_a),
+        )
+
+
+def _at_zoom(transform: Tensor, wanted: Tensor, centre: Float[Tensor, "2"]) -> Tensor:
+    """Weight 1 at the crop's centre (its sign decides what is in front), and the centre brought back to its place."""
+    _, weight = apply_homography(transform, centre[None, None])
+    transform = transform / weight[..., None]
+    there, _ = apply_homography(wanted, centre[None, None])
+    here, _ = apply_homography(transform, centre[None, None])
+    shift = torch.eye(3)[None].clone()
+    shift[:, :2, 2] = (there - here)[:, 0]
+    return shift @ transform
+
+
+def load_pictures(paths: Sequence[str | Path], max_side: int, min_side: int) -> list[np.ndarray]:
+    """Grey bytes of every picture that is at least `min_side` px on its shorter side after shrinking.
+
+    Raises:
+        ValueError: if none is left.
+    """
+    import cv2
+
+    pictures = []
+    for path in list_images(paths):
+        grey = read_grey(path)
+        ratio = max_side / max(grey.shape[:2])
+        if ratio < 1:
+            size = (round(grey.shape[1] * ratio), round(grey.shape[0] * ratio))
+            grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+        if min(grey.shape[:2]) >= min_side:
+            pictures.append(np.ascontiguousarray(grey))
+    if not pictures:
+        raise ValueError(f"pictures: none of at least {min_side} px a side in {', '.join(map(str, paths))}")
+    return pictures
+
+
+class RenderedPairs:
+    """Pairs of rendered scenes, those of a batch drawn together."""
+
+    def __init__(self, scenes: RenderedScenes) -> None:
+        self._scenes = scenes
+
+    def sample(self, generator: torch.Generator) -> Pair:
+        """A random scene, seen twice."""
+        return self.sample_each([generator])
+
+    def sample_each(self, generators: Sequence[torch.Generator]) -> Pair:
+        """A random scene for each generator, seen twice."""
+        return self._scenes.sample_each(generators)

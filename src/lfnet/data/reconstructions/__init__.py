@@ -1,0 +1,1 @@
+"""What structure from motion leaves: COLMAP models, and the collections of photographs built on them."""

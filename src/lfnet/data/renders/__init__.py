@@ -1,0 +1,1 @@
+"""Pairs that are drawn: random scenes by analytic ray casting, with exact depth and poses."""

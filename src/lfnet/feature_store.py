@@ -1,0 +1,144 @@
+"""A features file that grows batch by batch and is never half-written.
+
+While a run lasts, each batch becomes a small file of its own in `<output>.parts/`, written under another name
+and then renamed, so that a batch is either there whole or not there. At the end the parts are joined to the
+output, which is replaced in one step too. HDF5 itself has no such safety: a process that is killed while it
+writes may leave a file that can't be opened again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import h5py
+
+from lfnet.features import Features
+from lfnet.files.atomic import make_folder, write_bytes
+from lfnet.files.hdf5 import replacing_hdf5
+from lfnet.integrations import hloc
+
+
+class FeatureStore:
+    """A features file in hloc's layout, and the parts that are to join it.
+
+    Args:
+        output: the features file.
+        fingerprint: JSON of what decides the features; only files with an equal one are continued.
+        overwrite: pass over what is there, and replace it at the end; one that was stopped is gone on with.
+
+    Raises:
+        FeatureFileError: the file or its parts are there, with another fingerprint or none.
+        OSError: the folder can't be made.
+    """
+
+    def __init__(self, output: Path, fingerprint: str, overwrite: bool = False) -> None:
+        self.output = output
+        self.fingerprint = fingerprint
+        self.folder = output.with_name(output.name + ".parts")
+        self._note = self.folder / "settings.json"
+        self._replacement = self.folder / "replaces"
+        if overwrite:
+            self._start_again()
+        # A replacement that was stopped goes on, whether or not it is asked for again.
+        self._replaces = overwrite or self._replacement.exists()
+        self._base = None if self._replaces or not output.exists() else output
+        make_folder(output.parent)
+        self._check_same_settings()
+
+    def names(self) -> set[str]:
+        """Every picture that is in the output or in a part."""
+        present: set[str] = set()
+        for path in [self._base, *self._parts()]:
+            if path is not None:
+                with hloc.open_file(path) as file:
+                    present.update(hloc.list_names(file))
+        return present
+
+    def add(self, rows: list[tuple[str, Features, float]], *, half: bool = False) -> None:
+        """Keep the features of some pictures, all of them or none.
+
+        Args:
+            rows: name, features and uncertainty of each picture, as `hloc.write_features` takes them.
+            half: store descriptors and scores in 16 bits.
+
+        Raises:
+            OSError: they can't be written, for example because the disk is full.
+        """
+        if not rows:
+            return
+        # Built in memory, so that a full disk shows in a plain write and nowhere within HDF5.
+        with h5py.File("part", "w", driver="core", backing_store=False) as file:
+            for name, features, uncertainty in rows:
+                hloc.write_features(file, name, features, half=half, uncertainty=uncertainty)
+            file.flush()
+            content = file.id.get_file_image()
+        if not self._note.exists():
+            if self._replaces:
+                write_bytes(self._replacement, b"")
+            write_bytes(self._note, self.fingerprint.encode())
+        write_bytes(self.folder / f"{time.time_ns():020d}.h5", content)
+
+    def join(self) -> None:
+        """Bring all parts into the output, in one step, and take them away.
+
+        Raises:
+            OSError: the output can't be written; the parts then stay, and what stood at the output too.
+        """
+        parts = self._parts()
+        if parts:
+            with replacing_hdf5(self.output, self._base) as (file, beneath):
+                hloc.describe_frame(file)
+                file.attrs["settings"] = self.fingerprint
+                for part in parts:
+                    _copy_pictures(part, file)
+                    beneath.check()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _parts(self) -> list[Path]:
+        return sorted(self.folder.glob("[0-9]*.h5"))
+
+    def _start_again(self) -> None:
+        """Forget parts that are no replacement with these settings."""
+        if self.output.exists() and not h5py.is_hdf5(self.output):
+            raise hloc.FeatureFileError(f"{self.output}: not an HDF5 file, so it is not overwritten; name another file")
+        ours = self._note.exists() and self._note.read_bytes() == self.fingerprint.encode()
+        if not (ours and self._replacement.exists()):
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _check_same_settings(self) -> None:
+        if self._base is not None:
+            with hloc.open_file(self._base) as file:
+                self._check(self._base, file.attrs.get("settings"))
+        if self._note.exists():
+            self._check(self.folder, self._note.read_text(encoding="utf-8", errors="replace"))
+
+    def _check(self, path: Path, found: object) -> None:
+        if found != self.fingerprint:
+            difference = _difference(found, self.fingerprint)
+            raise hloc.FeatureFileError(
+                f"{path}: was made {difference}; write to another file, or start again with --overwrite"
+            )
+
+
+def _copy_pictures(part: Path, target: h5py.File) -> None:
+    with hloc.open_file(part) as source:
+        for name in hloc.list_names(source):
+            if name not in target:
+                source.copy(name, target, name)
+
+
+def _difference(found: object, wanted: str) -> str:
+    if not isinstance(found, str):
+        return "by another program"
+    try:
+        old, new = json.loads(found), json.loads(wanted)
+    except json.JSONDecodeError:
+        return "with settings that can't be read"
+    old.update(old.pop("extraction", {}))
+    new.update(new.pop("extraction", {}))
+    keys = sorted(set(old) | set(new))
+    changed = [f"{key} {old.get(key)} (now {new.get(key)})" for key in keys if old.get(key) != new.get(key)]
+    return "with " + ", ".join(changed)

@@ -1,0 +1,333 @@
+"""Pictures to a features file: in batches, in bounded memory, and resumable after any kind of end.
+
+What is finished is kept batch by batch (`lfnet.feature_store`), so a run that was stopped, even by
+SIGKILL or a full disk, goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lfnet.coordinates import Size
+from lfnet.feature_store import FeatureStore
+from lfnet.features import Features
+from lfnet.files.atomic import held
+from lfnet.images import MAX_PIXELS, ImageError, list_images, read_grey, read_image, shrink, to_grey
+from lfnet.models.config import ExtractionSettings
+
+if TYPE_CHECKING:
+    from lfnet.models.lfnet import LFNet
+
+_READERS = 2
+"""Threads that decode pictures while the network works on the batch before."""
+
+_NARROW = 64
+"""A side of fewer pixels than this leaves no room for patches: the likely cause where nothing was found."""
+
+
+@dataclass(frozen=True)
+class FileSettings:
+    """How pictures become a features file."""
+
+    extraction: ExtractionSettings = field(default_factory=ExtractionSettings)
+    """How many keypoints, how good, at which octaves."""
+    resize: int | None = 1600
+    """Long side that larger pictures are worked at, in pixels; None: as they are. Keypoints are always in
+    pixels of the picture as stored."""
+    half: bool = False
+    """Store descriptors and scores in 16 bits."""
+    masks: Path | None = None
+    """Folder of masks, zero where no keypoint may be, named as the picture, or so with .png added or
+    instead."""
+    max_pixels: int = MAX_PIXELS
+    """Largest picture decoded, in pixels."""
+
+    def fingerprint(self, weights: str) -> str:
+        """What decides the features, as text: two runs may share a file only where it is equal."""
+        return json.dumps(
+            {
+                "weights": weights,
+                "extraction": asdict(self.extraction),
+                "resize": self.resize or None,
+                "half": self.half,
+                "masks": str(self.masks.resolve()) if self.masks else None,
+            },
+            sort_keys=True,
+        )
+
+
+@dataclass
+class ExtractionReport:
+    """What a run did."""
+
+    written: int = 0
+    """Pictures whose features were added."""
+    skipped: int = 0
+    """Pictures that the file had already."""
+    keypoints: int = 0
+    """Keypoints of the pictures added."""
+    without_keypoints: list[tuple[str, str]] = field(default_factory=list)
+    """Name of each picture in which nothing was found, and the likely cause."""
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    """Name of each picture that could not be read or worked on, and the error in one line."""
+
+
+@dataclass(frozen=True)
+class _Picture:
+    name: str
+    grey: NDArray[np.float32]
+    mask: NDArray[np.bool_] | None
+    size: Size
+    """(width, height) as stored."""
+
+    @property
+    def uncertainty(self) -> float:
+        """Of a keypoint's place, in pixels as stored: one pixel of the size worked at."""
+        return max(self.size) / max(self.grey.shape)
+
+
+def name_images(paths: str | Path | Iterable[str | Path], root: str | Path | None = None) -> dict[str, Path]:
+    """The names that pictures have in a features file.
+
+    Args:
+        paths: files and folders, as for `list_images`.
+        root: folder that names are relative to; None: a folder's pictures are named relative to it, and a
+            file by its file name.
+
+    Returns:
+        Path for each name, with forward slashes, in order.
+
+    Raises:
+        ImageError: two pictures have the same name, or one lies outside `root`.
+    """
+    named: dict[str, Path] = {}
+    for path in [Path(paths)] if isinstance(paths, (str, Path)) else map(Path, paths):
+        base = Path(root) if root is not None else path if path.is_dir() else path.parent
+        for file in list_images([path]):
+            try:
+                name = (
+                    file.resolve().relative_to(base.resolve()).as_posix()
+                    if root
+                    else file.relative_to(base).as_posix()
+                )
+            except ValueError as error:
+                raise ImageError(
+                    file, f"lies outside the root {base}", "give a root above all pictures"
+                ) from error
+            if named.setdefault(name, file).resolve() != file.resolve():
+                remedy = "give --root, a folder above both"
+                raise ImageError(file, f"has the same name {name!r} as {named[name]}", remedy)
+    return named
+
+
+def _refuse_nesting(named: Mapping[str, Path]) -> None:
+    """A group of HDF5 can't be both a picture and a folder of pictures."""
+    for name, path in named.items():
+        for folder in PurePosixPath(name).parents:
+            if str(folder) in named:
+                raise ImageError(path, f"its folder {str(folder)!r} has the name of a picture", "rename one of them")
+
+
+def extract_files(
+    model: LFNet,
+    images: Mapping[str, Path],
+    output: str | Path,
+    settings: FileSettings | None = None,
+    *,
+    weights: str = "",
+    batch_size: int = 1,
+    overwrite: bool = False,
+    progress: Callable[[int], object] | None = None,
+) -> ExtractionReport:
+    """Extract the features of many pictures into one file in hloc's layout.
+
+    Memory doesn't grow with the number of pictures. Pictures that the file has already are passed over, and
+    one that fails doesn't stop the others.
+
+    Args:
+        model: the network, on the device that shall work.
+        images: path for each name, as from `name_images`.
+        output: the HDF5 file; it is replaced in one step at the end.
+        settings: how to extract.
+        weights: what identifies the model's weights; a file is only continued with the same.
+        batch_size: pictures given to the network at once, and lost at most by a sudden end.
+        overwrite: start again, and replace a file that is there.
+        progress: called with a number of pictures whenever they are done.
+
+    Returns:
+        What was done.
+
+    Raises:
+        FeatureFileError: the file is there, with other settings or of other origin.
+        ImageError: a picture's name is that of a folder of another.
+        OSError: a file can't be written, such as when the disk is full or another process writes it; what was done
+            until then is kept.
+        ValueError: batch_size isn't positive.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    settings = settings or FileSettings()
+    with held(output):
+        store = FeatureStore(Path(output), settings.fingerprint(weights), overwrite)
+        return _extract_into(store, model, images, settings, batch_size, progress)
+
+
+def _extract_into(
+    store: FeatureStore,
+    model: LFNet,
+    images: Mapping[str, Path],
+    settings: FileSettings,
+    batch_size: int,
+    progress: Callable[[int], object] | None,
+) -> ExtractionReport:
+    present = store.names()
+    _refuse_nesting({**dict.fromkeys(present, store.output), **images})
+    wanted = {name: path for name, path in images.items() if name not in present}
+    report = ExtractionReport(skipped=len(images) - len(wanted))
+    advance = progress or (lambda count: None)
+    advance(report.skipped)
+    pictures = _read_ahead(wanted, settings, batch_size)
+    while batch := list(islice(pictures, batch_size)):
+        done = list(_extract_batch(model, batch, settings.extraction, report))
+        rows = [(picture.name, features, picture.uncertainty) for picture, features in done]
+        store.add(rows, half=settings.half)
+        for picture, features in done:
+            report.written += 1
+            report.keypoints += len(features)
+            if len(features) == 0:
+                report.without_keypoints.append((picture.name, _why_none(picture)))
+        advance(len(batch))
+    store.join()
+    return report
+
+
+def _read_ahead(
+    images: Mapping[str, Path], settings: FileSettings, batch_size: int
+) -> Iterator[_Picture | tuple[str, str]]:
+    """Pictures in order, read by a few threads and never more than a batch ahead; or a name and an error."""
+
+    def read(name: str, path: Path) -> _Picture | tuple[str, str]:
+        try:
+            return _read_picture(name, path, settings)
+        except ImageError as error:
+            return name, str(error)
+        except MemoryError:
+            return name, f"{path}: too large for the memory there is; scale the picture down"
+
+    waiting: deque[Future[_Picture | tuple[str, str]]] = deque()
+    pool = ThreadPoolExecutor(_READERS)
+    try:
+        for name, path in images.items():
+            waiting.append(pool.submit(read, name, path))
+            if len(waiting) > batch_size:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _read_picture(name: str, path: Path, settings: FileSettings) -> _Picture:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ImageError(ascii(str(path)), "its name is not UTF-8, as HDF5 wants it", "rename it") from error
+    pixels = read_image(path, max_pixels=settings.max_pixels)
+    size = (pixels.shape[1], pixels.shape[0])
+    small = shrink(pixels, settings.resize)
+    mask = None
+    if settings.masks is not None:
+        full = read_mask(settings.masks, name, max_pixels=settings.max_pixels)
+        if full.shape != pixels.shape[:2]:
+            cause = f"its mask is {full.shape[1]}x{full.shape[0]}, the picture {size[0]}x{size[1]}"
+            raise ImageError(path, cause, "make the mask for the picture as stored, before any EXIF rotation")
+        # Area averaging: a pixel of the smaller picture is usable where everything under it is.
+        mask = shrink(full.astype(np.uint8) * 255, settings.resize) == 255
+    return _Picture(name, to_grey(small), mask, size)
+
+
+def read_mask(folder: str | Path, name: str, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.bool_]:
+    """The mask of a picture.
+
+    Args:
+        folder: of masks, laid out as the folder of pictures.
+        name: of the picture; its mask has this name, or this name with .png added (COLMAP's habit) or instead
+            of its extension.
+        max_pixels: largest mask decoded.
+
+    Returns:
+        (H, W) bool, true where keypoints may be: where the mask isn't zero.
+
+    Raises:
+        ImageError: there is no such mask, or it can't be read.
+    """
+    plain = Path(folder) / name
+    for candidate in (plain, plain.with_name(plain.name + ".png"), plain.with_suffix(".png")):
+        if candidate.is_file():
+            return read_grey(candidate, max_pixels=max_pixels) > 0
+    raise ImageError(plain, f"no mask for picture {name!r}", "add one, or leave --masks out")
+
+
+def _extract_batch(
+    model: LFNet,
+    batch: list[_Picture | tuple[str, str]],
+    settings: ExtractionSettings,
+    report: ExtractionReport,
+) -> Iterator[tuple[_Picture, Features]]:
+    pictures = [item for item in batch if isinstance(item, _Picture)]
+    report.failures += [item for item in batch if not isinstance(item, _Picture)]
+    if not pictures:
+        return
+    try:
+        masks = [picture.mask for picture in pictures]
+        found = model.extract([picture.grey for picture in pictures], mask=masks, settings=settings)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        if len(pictures) > 1:
+            for picture in pictures:
+                yield from _extract_batch(model, [picture], settings, report)
+            return
+        height, width = pictures[0].grey.shape
+        cause = (
+            f"{pictures[0].name}: out of memory at {width}x{height} pixels; work at a smaller size (--resize)"
+        )
+        report.failures.append((pictures[0].name, cause))
+        return
+    for picture, features in zip(pictures, found, strict=True):
+        yield picture, features.resized(picture.size)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on the CPU or on a GPU.
+
+    Args:
+        error: as caught.
+
+    Returns:
+        True for Python's, NumPy's and PyTorch's ways of saying so.
+    """
+    text = str(error)
+    return isinstance(error, MemoryError) or any(
+        phrase in text for phrase in ("out of memory", "can't allocate memory", "not enough memory")
+    )
+
+
+def _why_none(picture: _Picture) -> str:
+    if min(picture.grey.shape) < _NARROW:
+        height, width = picture.grey.shape
+        resized = "" if picture.size == (width, height) else " after --resize"
+        return f"{width}x{height} pixels{resized} are too few"
+    if picture.mask is not None and not picture.mask.any():
+        return "the mask leaves nothing"
+    return "blank" if np.ptp(picture.grey) == 0 else "nothing stands out"

@@ -1,0 +1,1 @@
+"""A benchmark's results as words, tables, charts and a page."""
