@@ -31,42 +31,10 @@ SHAPE_CHECKED = (
 )
 jaxtyping.install_import_hook(SHAPE_CHECKED, "beartype.beartype")
 
-from lfnet.models.config import (  # noqa: E402
-    DescriptorConfig,
-    DetectorConfig,
-    KeypointConfig,
-    LFNetConfig,
-    OrientationConfig,
-    PatchConfig,
-    ScaleSpaceConfig,
-)
 from lfnet.models.lfnet import LFNet  # noqa: E402
 from lfnet.models.weights import save_weights  # noqa: E402
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-
-
-def tiny_config() -> LFNetConfig:
-    """A network small enough that a picture takes milliseconds."""
-    return LFNetConfig(
-        detector=DetectorConfig(channels=4, kernel_size=3, blocks=1, stride=2),
-        scale_space=ScaleSpaceConfig(scales=3, kernel_size=3),
-        orientation=OrientationConfig(mode="gradient"),
-        descriptor=DescriptorConfig(channels=(8, 16, 32), hidden=32, dimension=64, normalize_patches=True),
-    )
-
-
-def lean_config() -> LFNetConfig:
-    """A small network of the kind that ships: quarter resolution, log-polar patches that give orientations."""
-    return LFNetConfig(
-        detector=DetectorConfig(channels=8, stem_channels=4, kernel_size=3, blocks=1, stride=4),
-        scale_space=ScaleSpaceConfig(scales=1, kernel_size=3, window=20, window_step=4, normalize=False),
-        orientation=OrientationConfig(mode="patch"),
-        keypoints=KeypointConfig(refinement="peak-fit"),
-        patches=PatchConfig(extent=64.0, sampling="log-polar"),
-        descriptor=DescriptorConfig(channels=(4, 8, 8), hidden=16, dimension=32, normalize_patches=True),
-        octaves=(1.0, 0.5),
-    )
+from support.commands import REPOSITORY  # noqa: E402
+from support.networks import tiny_config  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -138,22 +106,3 @@ def run_lfnet(user_environment: dict[str, str]) -> Callable[..., subprocess.Comp
         )
 
     return run
-
-
-linux_only = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from Linux's /proc")
-
-MEASURE = """
-import sys
-from lfnet.cli.main import main
-code = main(sys.argv[1:])
-peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]
-print("peak", int(peak) // 1024, file=sys.stderr)
-sys.exit(code)
-"""
-
-
-def peak_megabytes(environment: dict[str, str], command: str, *arguments: object) -> int:
-    """The largest resident memory of a command that must end well."""
-    words = [sys.executable, "-c", MEASURE, command, *map(str, arguments)]
-    process = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
-    return int(process.stderr.split("peak")[-1])

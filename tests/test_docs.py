@@ -21,12 +21,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from conftest import REPOSITORY
 from lfnet.evaluation.results import read_results
 from lfnet.models.weights import list_pretrained
 from lfnet.settings import config_to_dict
 from lfnet.training.config import build_config, read_config, read_tables
-from rendered_photos import render_views, write_photos
+from support.commands import REPOSITORY
+from support.rendered_photos import render_views, write_photos
 
 RUN_FROM = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 ALL_PAGES = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").rglob("*.md")),

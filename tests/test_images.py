@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lfnet.images import ImageError, list_images, read_grey, read_image, shrink, shrunk_size, to_grey
-
-
-def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and holds no pixels."""
-    header = b"IHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big") + b"\x08\x00\x00\x00\x00"
-    chunk = (13).to_bytes(4, "big") + header + zlib.crc32(header).to_bytes(4, "big")
-    data = b"IDAT" + zlib.compress(b"\0" * 10)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk
-        + (len(data) - 4).to_bytes(4, "big")
-        + data
-        + zlib.crc32(data).to_bytes(4, "big")
-    )
+from support.pictures import png_header
 
 
 def test_rgb_comes_back_as_stored(tmp_path: Path, coffee: NDArray[np.uint8]) -> None:
@@ -106,9 +92,7 @@ def test_floating_tiff_is_scaled_and_nan_refused(tmp_path: Path) -> None:
         read_grey(path)
 
 
-def test_a_truncated_jpeg_is_an_error_and_no_half_grey_picture(
-    tmp_path: Path, coffee: NDArray[np.uint8]
-) -> None:
+def test_a_truncated_jpeg_is_an_error_and_no_half_grey_picture(tmp_path: Path, coffee: NDArray[np.uint8]) -> None:
     buffer = io.BytesIO()
     Image.fromarray(coffee).save(buffer, "JPEG")
     for share in (0.3, 0.7, 0.98):
@@ -146,9 +130,7 @@ def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
 def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     path = tmp_path / "huge.png"
     path.write_bytes(png_header(20_000, 20_000))
-    with pytest.raises(
-        ImageError, match=r"20000x20000 pixels are more than the limit of 100 megapixels; .*raise"
-    ):
+    with pytest.raises(ImageError, match=r"20000x20000 pixels are more than the limit of 100 megapixels; .*raise"):
         read_image(path)
     with pytest.raises(ImageError, match="damaged or cut short"):
         read_image(path, max_pixels=20_000 * 20_000)

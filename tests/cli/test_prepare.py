@@ -1,0 +1,480 @@
+"""What `lfnet prepare` says when it can't do what is asked, or not all of it: one line, with the remedy."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("skimage.data")
+
+from lfnet.cli.main import main
+from lfnet.data.reconstructions.colmap_model import (
+    Camera,
+    Points,
+    Reconstruction,
+    RegisteredImage,
+    write_reconstruction,
+)
+from lfnet.data.scenes.scene import Scene
+from lfnet.files.atomic import held
+from lfnet.preparation.depth import DepthMaps
+from lfnet.preparation.manifest import check_room
+from lfnet.preparation.steps import PreparationError
+from support.rendered_photos import intrinsics, look, poses, render, write_photo
+
+needs_pycolmap = pytest.mark.skipif(find_spec("pycolmap") is None, reason="needs pycolmap")
+SIZE = (240, 180)
+OPTIONS = ("--threads", "1", "--sfm.max-features", "600")
+
+
+class Told(NamedTuple):
+    """What a command ended with."""
+
+    code: int
+    out: str
+    error: str
+
+
+Prepare = Callable[..., Told]
+
+
+@pytest.fixture
+def prepare(capsys: pytest.CaptureFixture[str]) -> Prepare:
+    """Run `lfnet prepare` in this process."""
+
+    def run(*words: object) -> Told:
+        capsys.readouterr()
+        code = main(["prepare", *map(str, words)])
+        printed = capsys.readouterr()
+        return Told(code, printed.out, printed.err)
+
+    return run
+
+
+def assert_refused(told: Told, *parts: str, code: int = 1) -> None:
+    """One line, the last, that begins as all of our errors and holds the parts."""
+    assert told.code == code, told
+    assert "Traceback" not in told.error
+    line = told.error.strip().splitlines()[-1]
+    assert line.startswith("lfnet: error: "), told.error
+    for part in parts:
+        assert part in line
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five photos without EXIF, one of something else, one twice, one that is empty and one that is no picture."""
+    import skimage.data as data
+
+    folder = tmp_path_factory.mktemp("errors") / "photos"
+    for number, pose in enumerate(poses(5)):
+        write_photo(folder / f"photo{number}.jpg", render(pose, "", SIZE).picture, focal_length=False)
+    shutil.copyfile(folder / "photo1.jpg", folder / "photo1 copy.jpg")
+    Image.fromarray(data.camera()[100:280, 100:340]).convert("RGB").save(folder / "elsewhere.jpg", quality=95)
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "damaged.jpg").write_bytes((folder / "photo0.jpg").read_bytes()[:3000])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scene(photos: Path) -> Path:
+    """A scene of these photos, and what was said while it was made, in `said.txt` beside it."""
+    import contextlib
+    import io
+
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+        code = main(["prepare", "photos", str(photos), str(photos.parent / "scene"), *OPTIONS])
+    (photos.parent / "said.txt").write_text(said.getvalue())
+    assert code == 0, said.getvalue()
+    return photos.parent / "scene"
+
+
+@needs_pycolmap
+def test_photos_with_faults_are_named_and_the_rest_goes_on(scene: Path) -> None:
+    said = (scene.parent / "said.txt").read_text()
+    assert "left out: photo1.jpg is photo1 copy.jpg again" in said
+    for name in ("empty.jpg", "damaged.jpg"):
+        line = next(line for line in said.splitlines() if f"{name}: " in line)
+        assert line.startswith("left out: ")
+        assert ";" in line  # The remedy follows.
+    assert "no focal length in the EXIF of 6 of 6 photos" in said
+    assert "--sfm.focal-length gives it" in said
+    assert "not placed: elsewhere.jpg; photos between these and the others would join them" in said
+    assert "registered 5 of 9 photos" in said
+    numbers = json.loads((scene / "manifest.json").read_text())["numbers"]
+    assert numbers["unregistered"] == ["elsewhere.jpg"]
+    assert len(numbers["unreadable"]) == 2
+    assert len(Scene.open(scene).frames) == 5
+
+
+@needs_pycolmap
+def test_a_second_run_does_nothing_and_says_so(photos: Path, scene: Path, prepare: Prepare) -> None:
+    def written() -> dict[str, int]:
+        files = (path for path in scene.rglob("*") if path.is_file())
+        return {str(path): path.stat().st_mtime_ns for path in files}
+
+    before = written()
+    start = time.monotonic()
+    told = prepare("photos", photos, scene, *OPTIONS)
+    assert time.monotonic() - start < 5
+    assert told.code == 0
+    assert told.error.strip() == f"{scene} is finished already, with these settings; nothing is done again"
+    assert "registered 5 of 9 photos" in told.out
+    assert written() == before
+
+
+@needs_pycolmap
+def test_changed_settings_redo_later_steps_only(
+    photos: Path, scene: Path, tmp_path: Path, prepare: Prepare
+) -> None:
+    changed = tmp_path / "scene"
+    shutil.copytree(scene, changed)
+    told = prepare("photos", photos, changed, *OPTIONS, "--pairs.max-angle", 50)
+    assert told.code == 0
+    assert "pairs: settings or inputs changed, done again" in told.error
+    for step in ("survey", "features", "matches", "mapping", "pictures", "sweep", "depth"):
+        assert f"{step}: settings" not in told.error
+        assert f"\n{step}: " not in told.error
+    told = prepare("photos", photos, changed, *OPTIONS, "--pairs.max-angle", 50, "--depth.min-score", 0.5)
+    assert told.code == 0
+    assert "depth: settings or inputs changed, done again" in told.error
+    assert "features" not in told.error
+    assert json.loads((changed / "manifest.json").read_text())["settings"]["depth"]["min_score"] == 0.5
+    more = ("--pairs.max-angle", 50, "--depth.min-score", 0.5)
+    told = prepare("photos", photos, changed, *OPTIONS, *more, "--licence", "mine")
+    assert told.code == 0
+    assert json.loads((changed / "manifest.json").read_text())["licence"] == "mine"
+
+
+@needs_pycolmap
+def test_files_gone_from_a_scene_are_made_again(photos: Path, scene: Path, tmp_path: Path, prepare: Prepare) -> None:
+    mended = tmp_path / "scene"
+    shutil.copytree(scene, mended)
+    lost = [mended / "depth" / "photo2.jpg.h5", mended / "images" / "photo3.jpg", mended / "pairs.h5"]
+    before = [path.read_bytes() for path in lost]
+    for path in lost:
+        path.unlink()
+    told = prepare("photos", photos, mended, *OPTIONS)
+    assert told.code == 0, told.error
+    assert [path.read_bytes() for path in lost] == before
+
+
+@needs_pycolmap
+def test_files_gone_are_made_again_without_a_manifest(
+    photos: Path, scene: Path, tmp_path: Path, prepare: Prepare
+) -> None:
+    mended = tmp_path / "scene"
+    shutil.copytree(scene, mended)
+    lost = [mended / "manifest.json", mended / "images" / "photo3.jpg", mended / "depth" / "photo4.jpg.h5"]
+    for path in lost:
+        path.unlink()
+    told = prepare("photos", photos, mended, *OPTIONS)
+    assert told.code == 0, told.error
+    assert all(path.exists() for path in lost)
+
+
+@needs_pycolmap
+def test_a_scene_of_other_photos_is_not_overwritten(
+    photos: Path, scene: Path, tmp_path: Path, prepare: Prepare
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(photos, other)
+    manifest = (scene / "manifest.json").read_bytes()
+    assert_refused(prepare("photos", other, scene, *OPTIONS), f"is a scene of {photos.resolve()}", "delete this one")
+    assert (scene / "manifest.json").read_bytes() == manifest
+
+
+@needs_pycolmap
+def test_files_gone_are_made_again_though_a_kill_comes_between(
+    photos: Path, scene: Path, tmp_path: Path, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest, which knows of them, goes before the step that made them has its turn."""
+    mended = tmp_path / "scene"
+    shutil.copytree(scene, mended)
+    lost = mended / "depth" / "photo2.jpg.h5"
+    before = lost.read_bytes()
+    lost.unlink()
+
+    def interrupted(maps: DepthMaps, progress: object) -> None:
+        raise KeyboardInterrupt  # As SIGINT does, where the caller doesn't ignore it, as shells do for jobs behind.
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DepthMaps, "sweep", interrupted)
+        assert prepare("photos", photos, mended, *OPTIONS).code != 0
+    assert not (mended / "manifest.json").exists()
+    told = prepare("photos", photos, mended, *OPTIONS)
+    assert told.code == 0, told.error
+    assert lost.read_bytes() == before
+
+
+@needs_pycolmap
+def test_masks_go_with_the_settings_that_made_them(
+    photos: Path, scene: Path, tmp_path: Path, prepare: Prepare
+) -> None:
+    """Masks of earlier settings would keep depth off pixels that these ones allow."""
+    changed = tmp_path / "scene"
+    shutil.copytree(scene, changed)
+    stale = changed / "work" / "scene_masks"
+    stale.mkdir()
+    for path in (changed / "images").iterdir():
+        with Image.open(path) as picture:
+            Image.new("L", picture.size).save(stale / f"{path.name}.png")
+    (changed / "images" / "photo2.jpg").unlink()  # The step that makes pictures and masks is done again,
+    (changed / "depth" / "photo2.jpg.h5").unlink()  # and the one that reads them.
+    assert prepare("photos", photos, changed, *OPTIONS).code == 0
+    assert not stale.exists()
+    name = "photo2.jpg.h5"
+    assert (changed / "depth" / name).read_bytes() == (scene / "depth" / name).read_bytes()
+
+
+@needs_pycolmap
+def test_two_processes_at_once(photos: Path, scene: Path, prepare: Prepare) -> None:
+    with held(scene / "manifest.json"):
+        told = prepare("photos", photos, scene, *OPTIONS)
+    assert_refused(told, str(scene), "another process is writing it; wait for that to end")
+
+
+@needs_pycolmap
+def test_too_few_photos(photos: Path, tmp_path: Path, prepare: Prepare) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    for name in ("photo0.jpg", "photo1.jpg", "photo1 copy.jpg", "empty.jpg"):
+        shutil.copyfile(photos / name, few / name)
+    told = prepare("photos", few, tmp_path / "scene", *OPTIONS)
+    assert_refused(told, "2 usable photos", "empty.jpg", "photo1.jpg is photo1 copy.jpg again", "expected at least 3")
+
+
+@needs_pycolmap
+def test_photos_that_do_not_overlap_are_named(tmp_path: Path, prepare: Prepare) -> None:
+    import skimage.data as data
+
+    folder = tmp_path / "apart"
+    for name in ("coffee", "chelsea", "astronaut", "gravel"):
+        picture = Image.fromarray(getattr(data, name)()).convert("RGB").resize(SIZE)
+        write_photo(folder / f"{name}.jpg", np.asarray(picture))
+    told = prepare("photos", folder, tmp_path / "scene", *OPTIONS)
+    assert_refused(told, "4 photos", "coffee.jpg", "chelsea.jpg", "astronaut.jpg", "gravel.jpg", "overlap")
+
+
+def test_folders_that_hold_no_photos(tmp_path: Path, prepare: Prepare) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("no folder")
+    scene = tmp_path / "scene"
+    assert_refused(prepare("photos", tmp_path / "none", scene), "none: ", "folder of photos")
+    assert_refused(prepare("photos", tmp_path / "file", scene), "file: ", "folder of photos")
+    assert_refused(prepare("photos", tmp_path / "empty", scene), "empty")
+    assert not scene.exists()
+
+
+@needs_pycolmap
+def test_targets_that_can_not_be_meant(photos: Path, tmp_path: Path, prepare: Prepare) -> None:
+    assert_refused(prepare("photos", photos, photos), "lies in what it is made of", "name a folder outside")
+    assert_refused(prepare("photos", photos, photos / "scene"), "lies in what it is made of")
+    (tmp_path / "file").write_text("no folder")
+    assert_refused(prepare("photos", photos, tmp_path / "file"), "is a file; name a folder")
+    assert_refused(prepare("photos", photos, tmp_path / "file" / "scene"), "Not a directory")
+    (tmp_path / "thesis" / "work").mkdir(parents=True)
+    (tmp_path / "thesis" / "work" / "chapter.txt").write_text("years")
+    assert_refused(prepare("photos", photos, tmp_path / "thesis"), "holds other things than a scene")
+    assert (tmp_path / "thesis" / "work" / "chapter.txt").exists()
+    assert not (photos / "scene").exists()
+
+
+@needs_pycolmap
+def test_a_full_disk_is_seen_beforehand(
+    photos: Path, tmp_path: Path, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000_000))
+    told = prepare("photos", photos, tmp_path / "scene", *OPTIONS)
+    assert_refused(told, "GB are needed, 0.0 GB are free; make room", "--size")
+    assert not (tmp_path / "scene").exists()
+
+
+def test_what_a_stopped_run_left_counts_towards_the_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=4000))
+    with pytest.raises(PreparationError, match="make room"):
+        check_room(tmp_path / "scene", 10_000, "ask for less")
+    (tmp_path / "scene" / "work").mkdir(parents=True)
+    (tmp_path / "scene" / "work" / "features.db").write_bytes(bytes(7000))
+    check_room(tmp_path / "scene", 10_000, "ask for less")
+
+
+def test_pycolmap_missing(photos: Path, tmp_path: Path, prepare: Prepare, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lfnet.preparation.from_photos.has_pycolmap", lambda: False)
+    assert_refused(prepare("photos", photos, tmp_path / "scene"), "pip install 'lfnet[sfm]'")
+
+
+@needs_pycolmap
+def test_settings_that_do_not_fit_the_photos(photos: Path, tmp_path: Path, prepare: Prepare) -> None:
+    told = prepare("photos", photos, tmp_path / "a", *OPTIONS, "--sfm.pairing", "spatial")
+    assert_refused(told, "6 of 6 photos have no GPS in their EXIF", "use sequential")
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    Image.new("L", (50, 50), 255).save(masks / "photo0.png")
+    told = prepare("photos", photos, tmp_path / "b", *OPTIONS, "--masks", masks)
+    assert_refused(told, "photo0.png: 50x50", "240x180 upright")
+    told = prepare("photos", photos, tmp_path / "d", *OPTIONS, "--border", 90)
+    assert_refused(told, "border: 90 px leave nothing of", "240x180")
+    told = prepare("photos", photos, tmp_path / "e", *OPTIONS, "--pairs.validation", "nosuch.jpg")
+    assert_refused(told, "no usable photo nosuch.jpg", "name photos as")
+    told = prepare("photos", photos, tmp_path / "c", "--masks", tmp_path / "none")
+    assert told.code in (1, 2)
+    assert "there is no folder" in told.error
+    told = prepare("photos", photos, tmp_path / "c", "--sfm.pairing", "vocabulary")
+    assert told.code in (1, 2)
+    assert "vocabulary tree" in told.error
+    assert "Traceback" not in told.error
+
+
+# --- models ---
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """Three pictures of a point cloud, with their cameras and depth maps."""
+    folder = tmp_path / "model"
+    rng = np.random.default_rng(0)
+    positions = rng.uniform((-1, -1, 4), (1, 1, 5), (60, 3))
+    images = {}
+    (folder / "images").mkdir(parents=True)
+    (folder / "depth").mkdir()
+    for number in (1, 2, 3):
+        name = f"{number}.png"
+        pose = look(np.array([0.2 * number, 0, 0]), np.array([0, 0, 4.5]))
+        points = positions @ pose[:3, :3].T + pose[:3, 3]
+        projected = points @ intrinsics(SIZE).T
+        places = projected[:, :2] / projected[:, 2:]
+        images[number] = RegisteredImage(number, name, 1, pose, places, np.arange(1, 61))
+        Image.fromarray(rng.integers(0, 256, (SIZE[1], SIZE[0]), np.uint8)).save(folder / "images" / name)
+        with h5py.File(folder / "depth" / f"{name}.h5", "w") as file:
+            file["depth"] = np.full((SIZE[1], SIZE[0]), 4.5, np.float32)
+    points = Points(np.arange(1, 61), positions, np.zeros((60, 3), np.uint8), np.zeros(60))
+    camera = Camera.pinhole(1, SIZE, intrinsics(SIZE))
+    write_reconstruction(folder / "sparse", Reconstruction({1: camera}, images, points), binary=False)
+    return folder
+
+
+def change(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_model_with_depth_is_imported(model: Path, tmp_path: Path, prepare: Prepare) -> None:
+    told = prepare("colmap", model, tmp_path / "scene", "--pairs.overlap", 0.1, 1, "--pairs.validation-share", 0)
+    assert told.code == 0, told.error
+    assert len(Scene.open(tmp_path / "scene").frames) == 3
+
+
+def test_depth_of_another_size(model: Path, tmp_path: Path, prepare: Prepare) -> None:
+    """Of the picture's shape it is scaled; of another, only a calibration would tell how it lies in the picture."""
+    with h5py.File(model / "depth" / "2.png.h5", "w") as file:
+        file["depth"] = np.full((SIZE[1] // 2, SIZE[0] // 2), 4.5, np.float32)
+    options = ("--pairs.overlap", 0.1, 1, "--pairs.validation-share", 0)
+    assert prepare("colmap", model, tmp_path / "scene", *options).code == 0
+    with h5py.File(model / "depth" / "2.png.h5", "w") as file:
+        file["depth"] = np.full((100, 100), 4.5, np.float32)
+    told = prepare("colmap", model, tmp_path / "other", *options)
+    assert_refused(told, "2.png.h5: 100x100 beside a picture of 240x180", "no calibration", "--measure-depth")
+
+
+def test_model_without_its_pictures(model: Path, tmp_path: Path, prepare: Prepare) -> None:
+    (model / "images" / "2.png").unlink()
+    told = prepare("colmap", model, tmp_path / "scene")
+    assert_refused(told, "1 of the model's 3 pictures are missing (2.png)", "--images")
+    (model / "images").rename(model / "elsewhere")
+    assert_refused(prepare("colmap", model, tmp_path / "scene"), "3 of the model's 3 pictures are missing")
+    assert not (tmp_path / "scene").exists()
+
+
+def test_model_of_other_pictures(model: Path, tmp_path: Path, prepare: Prepare) -> None:
+    Image.new("L", (100, 80)).save(model / "images" / "3.png")
+    told = prepare("colmap", model, tmp_path / "scene")
+    assert_refused(told, "3.png: 100x80, but its camera has 240x180", "--images")
+
+
+def test_model_with_impossible_poses(model: Path, tmp_path: Path, prepare: Prepare) -> None:
+    lines = (model / "sparse" / "images.txt").read_text().splitlines()
+    place = next(place for place, line in enumerate(lines) if line.endswith(" 2.png"))
+    words = lines[place].split()
+    lines[place] = " ".join([words[0], "nan", *words[2:]])
+    (model / "sparse" / "images.txt").write_text("\n".join(lines) + "\n")
+    told = prepare("colmap", model, tmp_path / "scene")
+    assert_refused(told, "images.txt: line", "picture 2.png", "leave that picture out")
+
+
+def test_model_that_distorts_with_depth_maps(model: Path, tmp_path: Path, prepare: Prepare) -> None:
+    lines = (model / "sparse" / "cameras.txt").read_text().splitlines()
+    place = next(place for place, line in enumerate(lines) if not line.startswith("#"))
+    lines[place] = "1 SIMPLE_RADIAL 240 180 240 120 90 0.1"
+    (model / "sparse" / "cameras.txt").write_text("\n".join(lines) + "\n")
+    told = prepare("colmap", model, tmp_path / "scene")
+    assert_refused(told, "has depth maps, but its cameras distort", "--measure-depth")
+
+
+def test_folders_that_hold_no_model(model: Path, tmp_path: Path, prepare: Prepare) -> None:
+    assert_refused(prepare("colmap", tmp_path / "none", tmp_path / "scene"), "none: ", "no COLMAP model")
+    told = prepare("colmap", model, tmp_path / "scene", "--depth-maps", model / "images")
+    assert_refused(told, "no depth map of any picture")
+    (model / "sparse" / "points3D.txt").unlink()
+    assert_refused(prepare("colmap", model, tmp_path / "scene"), "points3D")
+
+
+# --- recordings ---
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    folder = tmp_path / "recording"
+    (folder / "images").mkdir(parents=True)
+    (folder / "depth").mkdir()
+    rng = np.random.default_rng(0)
+    found = [look(np.array([0.1 * number, 0, 0]), np.array([0, 0, 2.0])) for number in range(4)]
+    for number in range(4):
+        Image.fromarray(rng.integers(0, 256, (48, 64), np.uint8)).save(folder / "images" / f"{number}.png")
+        Image.fromarray(np.full((48, 64), 2000, np.uint16)).save(folder / "depth" / f"{number}.png")
+    np.savetxt(folder / "K.txt", intrinsics((64, 48)))
+    np.savetxt(folder / "poses.txt", [np.linalg.inv(pose).ravel() for pose in found])
+    return folder
+
+
+@pytest.mark.parametrize("value", ["nan", "5.0"])
+def test_recording_with_impossible_poses(recording: Path, tmp_path: Path, prepare: Prepare, value: str) -> None:
+    lines = (recording / "poses.txt").read_text().splitlines()
+    lines[2] = " ".join([value, *lines[2].split()[1:]])
+    (recording / "poses.txt").write_text("\n".join(lines) + "\n")
+    told = prepare("rgbd", recording, tmp_path / "scene")
+    assert_refused(told, "poses.txt", "expected rigid 4x4 poses", "leave that frame out")
+
+
+def test_recording_without_what_it_needs(recording: Path, tmp_path: Path, prepare: Prepare) -> None:
+    scene = tmp_path / "scene"
+    told = prepare("rgbd", recording, scene, "--every", 4)
+    assert_refused(told, "1 of 4 frames are left", "--frames and --every")
+    assert_refused(prepare("rgbd", recording, recording / "scene"), "lies in what it is made of")
+    assert_refused(prepare("rgbd", recording, scene, "--layout", "other"), "layout 'other': expected one of")
+    (recording / "K.txt").unlink()
+    assert_refused(prepare("rgbd", recording, scene), "K.txt")
+    (tmp_path / "empty").mkdir()
+    assert_refused(prepare("rgbd", tmp_path / "empty", scene), "empty")
+    assert_refused(prepare("rgbd", tmp_path / "none", scene), "none")
+
+
+def test_nothing_here_loads_pycolmap() -> None:
+    assert "pycolmap" not in sys.modules

@@ -1,0 +1,178 @@
+"""COLMAP with features of one's own: on rendered photos, whose cameras are known exactly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lfnet.data.reconstructions.colmap_model import read_reconstruction
+from lfnet.evaluation.methods.opencv_extractors import OpenCVExtractor
+from lfnet.features import Features
+from lfnet.images import ImageError
+from lfnet.integrations.colmap import CameraSettings, ColmapDatabase, pinhole_parameters
+from lfnet.integrations.pycolmap_process import has_pycolmap, run_pycolmap
+from lfnet.matching import mutual_nearest_neighbours
+from support.rendered_photos import RenderedView, render_views, write_photos
+
+pytest.importorskip("skimage", reason="the rendered photos show its pictures")
+needs_pycolmap = pytest.mark.skipif(not has_pycolmap(), reason="pycolmap is not installed")
+
+
+@pytest.fixture(scope="module")
+def views() -> list[RenderedView]:
+    return render_views(6)
+
+
+@pytest.fixture(scope="module")
+def photos(views: list[RenderedView], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_photos(tmp_path_factory.mktemp("photos"), views)
+
+
+Matches = list[tuple[str, str, NDArray[np.int64]]]
+
+
+def true_features(views: list[RenderedView], shift: float = 0.0) -> tuple[dict[str, Features], Matches]:
+    """Points of the world where each view truly has them, and their true matches."""
+    generator = np.random.default_rng(0)
+    world = np.concatenate([points_seen(view, 60, generator) for view in views])
+    features, seen = {}, {}
+    for view in views:
+        points = world @ view.camera_from_world[:3, :3].T + view.camera_from_world[:3, 3]
+        places = points @ view.intrinsics.T
+        places = places[:, :2] / places[:, 2:]
+        height, width = view.depth.shape
+        inside = ((places >= 1) & (places <= (width - 2, height - 2))).all(1) & (points[:, 2] > 0)
+        nearest = np.rint(np.where(inside[:, None], places, 0)).astype(int)
+        visible = inside & (np.abs(view.depth[nearest[:, 1], nearest[:, 0]] - points[:, 2]) < 0.02 * points[:, 2])
+        seen[view.name] = np.flatnonzero(visible)
+        ones = np.ones(visible.sum())
+        features[view.name] = Features(
+            places[visible] + shift, ones, 0 * ones, ones, np.zeros((len(ones), 1), np.float32), (width, height)
+        )
+    matches = []
+    for a, b in combinations(seen, 2):
+        _, in_a, in_b = np.intersect1d(seen[a], seen[b], return_indices=True)
+        matches.append((a, b, np.stack((in_a, in_b), 1)))
+    return features, matches
+
+
+def points_seen(view: RenderedView, count: int, generator: np.random.Generator) -> NDArray[np.float64]:
+    rows, columns = np.nonzero(view.depth)
+    chosen = generator.choice(len(rows), count, replace=False)
+    pixels = np.stack((columns[chosen], rows[chosen], np.ones(count)), 1)
+    in_camera = (pixels @ np.linalg.inv(view.intrinsics).T) * view.depth[rows[chosen], columns[chosen], None]
+    return (in_camera - view.camera_from_world[:3, 3]) @ view.camera_from_world[:3, :3]
+
+
+def turn_between(found: dict[str, NDArray], truth: dict[str, NDArray]) -> float:
+    """Largest angle, in degrees, that is left between cameras once the worlds are turned onto each other.
+
+    The turn is that of the camera centres: a turn of all cameras alike stays visible.
+    """
+    centres, true_centres = (
+        np.array([-poses[name][:3, :3].T @ poses[name][:3, 3] for name in truth]) for poses in (found, truth)
+    )
+    left, _, right = np.linalg.svd((true_centres - true_centres.mean(0)).T @ (centres - centres.mean(0)))
+    turn = left @ np.diag([1, 1, np.sign(np.linalg.det(left @ right))]) @ right
+    angles = []
+    for name, pose in truth.items():
+        change = found[name][:3, :3] @ turn.T @ pose[:3, :3].T
+        angles.append(np.degrees(np.arccos(np.clip((np.trace(change) - 1) / 2, -1, 1))))
+    return float(max(angles))
+
+
+def reconstruct(
+    views: list[RenderedView], photos: Path, work: Path, shift: float = 0.0
+) -> tuple[float, dict[str, NDArray[np.float64]]]:
+    """Reprojection error and poses, from true keypoints that are moved, and exact intrinsics."""
+    database = ColmapDatabase(work / "database.db", photos)
+    database.add_pictures(
+        [view.name for view in views], CameraSettings(intrinsics={view.name: view.intrinsics for view in views})
+    )
+    database.add_features(*true_features(views, shift))
+    assert database.verify(threads=1) == 15
+    model = database.map(work / "models", threads=1)[0]
+    assert model.names == sorted(view.name for view in views)
+    poses = {image.name: image.camera_from_world for image in read_reconstruction(model.folder).images.values()}
+    return model.reprojection_error, poses
+
+
+@needs_pycolmap
+def test_the_half_pixel_is_right(views: list[RenderedView], photos: Path, tmp_path: Path) -> None:
+    truth = {view.name: view.camera_from_world for view in views}
+    error, poses = reconstruct(views, photos, tmp_path / "right")
+    assert error < 1e-3
+    assert turn_between(poses, truth) < 0.005
+    # As it would be with no half pixel added, and with it taken off instead.
+    for shift in (-0.5, -1.0):
+        wrong_error, wrong_poses = reconstruct(views, photos, tmp_path / f"wrong{shift}", shift)
+        assert wrong_error > 10 * error
+        assert turn_between(wrong_poses, truth) > 0.03
+
+
+@needs_pycolmap
+def test_found_features_place_the_cameras(views: list[RenderedView], photos: Path, tmp_path: Path) -> None:
+    features = {view.name: OpenCVExtractor("rootsift")(view.grey, max_keypoints=1024) for view in views}
+    database = ColmapDatabase(tmp_path / "database.db", photos)
+    database.add_pictures(list(features))
+    pairs = combinations(features, 2)
+    database.add_features(
+        features, [(a, b, mutual_nearest_neighbours(features[a], features[b], ratio=0.8).indices) for a, b in pairs]
+    )
+    database.verify(threads=1)
+    model = database.map(tmp_path / "models", threads=1)[0]
+    assert model.names == list(features)
+    assert model.reprojection_error < 1
+    poses = {image.name: image.camera_from_world for image in read_reconstruction(model.folder).images.values()}
+    assert turn_between(poses, {view.name: view.camera_from_world for view in views}) < 0.5
+
+
+@needs_pycolmap
+def test_names_with_blanks_and_pictures_without_features(views: list[RenderedView], tmp_path: Path) -> None:
+    # Earlier versions read names from a list, in which a blank ends one.
+    blank = " " if run_pycolmap("versions", tmp_path / "log")["version"] >= "4" else "_"
+    named = [replace(view, name=f"a{blank}walk/photo{blank}{number}.jpg") for number, view in enumerate(views[:4])]
+    photos = write_photos(tmp_path / "photos", named)
+    features, matches = true_features(named)
+    empty = named[-1].name
+    features[empty] = Features.empty(features[empty].image_size)
+    database = ColmapDatabase(tmp_path / "work" / "database.db", photos)
+    database.add_pictures([view.name for view in named])
+    database.add_features(features, [match for match in matches if empty not in match[:2]])
+    assert database.verify(threads=1) == 3
+    assert database.map(tmp_path / "models", threads=1)[0].names == [view.name for view in named[:-1]]
+
+
+@needs_pycolmap
+def test_nothing_to_map_is_no_crash(views: list[RenderedView], photos: Path, tmp_path: Path) -> None:
+    database = ColmapDatabase(tmp_path / "database.db", photos)
+    database.add_pictures([view.name for view in views], CameraSettings(sharing="per-picture"))
+    database.add_features({view.name: Features.empty((400, 300)) for view in views}, [])
+    assert database.verify(threads=1) == 0
+    assert database.map(tmp_path / "models", threads=1) == []
+
+
+@needs_pycolmap
+def test_what_does_not_go_together_is_refused(views: list[RenderedView], photos: Path, tmp_path: Path) -> None:
+    database = ColmapDatabase(tmp_path / "database.db", photos)
+    with pytest.raises(ImageError, match="no such file"):
+        database.add_pictures(["nowhere.jpg"])
+    with pytest.raises(ValueError, match=r"none of 'photo1\.jpg'"):
+        database.add_pictures(["photo0.jpg", "photo1.jpg"], CameraSettings(intrinsics={"photo0.jpg": np.eye(3)}))
+    database.add_pictures(["photo0.jpg", "photo1.jpg"])
+    features, _ = true_features(views[:2])
+    with pytest.raises(ValueError, match=r"from 0 to \d+ in 'photo1\.jpg', got 9999 to 9999"):
+        database.add_features(features, [("photo0.jpg", "photo1.jpg", np.array([[0, 9999]]))])
+    with pytest.raises(ValueError, match="not added"):
+        database.add_features({"other.jpg": features["photo0.jpg"]}, [])
+
+
+def test_intrinsics_move_by_the_half_pixel() -> None:
+    assert pinhole_parameters([[400, 0, 199.5], [0, 410, 149.5], [0, 0, 1]]) == "400.0,410.0,200.0,150.0"
+    with pytest.raises(ValueError, match="skew"):
+        pinhole_parameters([[400, 3, 199.5], [0, 410, 149.5], [0, 0, 1]])

@@ -1,0 +1,36 @@
+"""Small networks, in which a picture takes milliseconds."""
+
+from __future__ import annotations
+
+from lfnet.models.config import (
+    DescriptorConfig,
+    DetectorConfig,
+    KeypointConfig,
+    LFNetConfig,
+    OrientationConfig,
+    PatchConfig,
+    ScaleSpaceConfig,
+)
+
+
+def tiny_config() -> LFNetConfig:
+    """A network small enough that a picture takes milliseconds."""
+    return LFNetConfig(
+        detector=DetectorConfig(channels=4, kernel_size=3, blocks=1, stride=2),
+        scale_space=ScaleSpaceConfig(scales=3, kernel_size=3),
+        orientation=OrientationConfig(mode="gradient"),
+        descriptor=DescriptorConfig(channels=(8, 16, 32), hidden=32, dimension=64, normalize_patches=True),
+    )
+
+
+def lean_config() -> LFNetConfig:
+    """A small network of the kind that ships: quarter resolution, log-polar patches that give orientations."""
+    return LFNetConfig(
+        detector=DetectorConfig(channels=8, stem_channels=4, kernel_size=3, blocks=1, stride=4),
+        scale_space=ScaleSpaceConfig(scales=1, kernel_size=3, window=20, window_step=4, normalize=False),
+        orientation=OrientationConfig(mode="patch"),
+        keypoints=KeypointConfig(refinement="peak-fit"),
+        patches=PatchConfig(extent=64.0, sampling="log-polar"),
+        descriptor=DescriptorConfig(channels=(4, 8, 8), hidden=16, dimension=32, normalize_patches=True),
+        octaves=(1.0, 0.5),
+    )

@@ -1,0 +1,44 @@
+"""The recipes that ship are read, and say what they claim to be."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from lfnet.models.config import LFNetConfig
+from lfnet.models.weights import describe_weights, load_weights
+from lfnet.training.branches import StrategyConfig
+from lfnet.training.config import build_config, default_tables, read_config
+from support.commands import REPOSITORY
+
+
+def test_paper_recipe_has_the_papers_network_and_strategy() -> None:
+    config = read_config(REPOSITORY / "configs" / "paper.toml")
+    assert config.model == LFNetConfig()
+    assert config.strategy == StrategyConfig()
+    assert not config.data.photometric.enabled
+
+
+def test_default_is_the_cpu_recipe_without_its_data() -> None:
+    recipe = read_config(REPOSITORY / "configs" / "cpu.toml")
+    default = build_config(default_tables())
+    data = dataclasses.replace(
+        recipe.data,
+        sequences=default.data.sequences,
+        scenes=default.data.scenes,
+        pictures=default.data.pictures,
+        picture_share=default.data.picture_share,
+        render_share=default.data.render_share,
+    )
+    assert dataclasses.replace(recipe, data=data, seed=default.seed, card=default.card) == default
+
+
+@pytest.mark.parametrize("name", ["cpu", "lean"])
+def test_shipped_weights_have_the_architecture_of_their_recipe(name: str) -> None:
+    recipe = read_config(REPOSITORY / "configs" / f"{name}.toml")
+    assert load_weights(f"lfnet-{name}").config == recipe.model
+    card = describe_weights(f"lfnet-{name}")["card"]
+    assert card["licence"] == "Apache-2.0"
+    # The card of `lfnet-lean` says that its run was stopped before the end of the schedule.
+    assert card["steps"] == {"cpu": recipe.optimizer.steps, "lean": 16_000}[name]
