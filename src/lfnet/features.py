@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lfnet.coordinates import Size, resize_keypoints
+from lfnet.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,26 +40,26 @@ class Features:
     def __post_init__(self) -> None:
         object.__setattr__(self, "keypoints", np.asarray(self.keypoints, dtype=np.float32))
         if self.keypoints.ndim != 2 or self.keypoints.shape[1] != 2:
-            raise ValueError(f"keypoints must have shape (N, 2), got {self.keypoints.shape}")
+            raise UserError(f"keypoints must have shape (N, 2), got {self.keypoints.shape}")
         for name in ("scales", "orientations", "scores", "sigmas"):
             if name == "sigmas" and self.sigmas is None:
                 continue
             values = np.asarray(getattr(self, name), dtype=np.float32)
             object.__setattr__(self, name, values)
             if values.shape != (len(self.keypoints),):
-                raise ValueError(f"{name} must have shape ({len(self.keypoints)},), got {values.shape}")
+                raise UserError(f"{name} must have shape ({len(self.keypoints)},), got {values.shape}")
         descriptors = np.asarray(self.descriptors)
         if descriptors.dtype != np.uint8:
             descriptors = descriptors.astype(np.float32, copy=False)
         object.__setattr__(self, "descriptors", descriptors)
         if descriptors.ndim != 2 or len(descriptors) != len(self.keypoints):
-            raise ValueError(
+            raise UserError(
                 f"descriptors must have shape ({len(self.keypoints)}, D), got {descriptors.shape}"
             )
         width, height = (int(value) for value in self.image_size)
         object.__setattr__(self, "image_size", (width, height))
         if width <= 0 or height <= 0:
-            raise ValueError(f"image_size must be a positive (width, height), got {self.image_size}")
+            raise UserError(f"image_size must be a positive (width, height), got {self.image_size}")
         self._check_values()
 
     def _check_values(self) -> None:
@@ -67,12 +68,12 @@ class Features:
             if values is None:
                 continue
             if values.dtype != np.uint8 and not np.isfinite(values).all():
-                raise ValueError(
+                raise UserError(
                     f"{name} hold NaN or infinity: check the picture and the weights they come from"
                 )
         for name, values in (("scales", self.scales), ("sigmas", self.sigmas)):
             if values is not None and (values <= 0).any():
-                raise ValueError(f"{name} must be positive, got {values.min()}")
+                raise UserError(f"{name} must be positive, got {values.min()}")
 
     def __len__(self) -> int:
         return len(self.keypoints)
@@ -137,7 +138,7 @@ class Features:
             ValueError: k is negative.
         """
         if k < 0:
-            raise ValueError(f"k must not be negative, got {k}")
+            raise UserError(f"k must not be negative, got {k}")
         return self.select(np.argsort(-self.scores, kind="stable")[:k])
 
     def resized(self, image_size: Size) -> Features:
@@ -180,12 +181,12 @@ class Matches:
     def __post_init__(self) -> None:
         indices = np.asarray(self.indices)
         if indices.ndim != 2 or indices.shape[1] != 2:
-            raise ValueError(f"indices must have shape (M, 2), got {indices.shape}")
+            raise UserError(f"indices must have shape (M, 2), got {indices.shape}")
         scores = np.asarray(self.scores, dtype=np.float32)
         if scores.shape != (len(indices),):
-            raise ValueError(f"scores must have shape ({len(indices)},), got {scores.shape}")
+            raise UserError(f"scores must have shape ({len(indices)},), got {scores.shape}")
         if np.isnan(scores).any():
-            raise ValueError("scores hold NaN")
+            raise UserError("scores hold NaN")
         object.__setattr__(self, "indices", indices.astype(np.int64))
         object.__setattr__(self, "scores", scores)
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfnet.coordinates import Size
+from lfnet.errors import UserError
 from lfnet.feature_store import FeatureStore
 from lfnet.features import Features
 from lfnet.files.atomic import held
@@ -175,7 +176,7 @@ def extract_files(
         ValueError: batch_size isn't positive.
     """
     if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        raise UserError(f"batch_size must be at least 1, got {batch_size}")
     settings = settings or FileSettings()
     with held(output):
         store = FeatureStore(Path(output), settings.fingerprint(weights), overwrite)

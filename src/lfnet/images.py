@@ -114,13 +114,13 @@ def to_grey(image: ArrayLike) -> NDArray[np.float32]:
     """
     pixels = np.asarray(image)
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] != 3):
-        raise ValueError(f"image must have shape (H, W) or (H, W, 3), got {pixels.shape}")
+        raise UserError(f"image must have shape (H, W) or (H, W, 3), got {pixels.shape}")
     if pixels.dtype == np.uint8:
         unit = np.float32(1 / 255)
     elif np.issubdtype(pixels.dtype, np.floating):
         unit = np.float32(1)
     else:
-        raise ValueError(f"image must be uint8 or floating in [0, 1], got {pixels.dtype}")
+        raise UserError(f"image must be uint8 or floating in [0, 1], got {pixels.dtype}")
     if pixels.ndim == 2:
         return pixels.astype(np.float32) * unit
     red, green, blue = (np.float32(weight) * unit for weight in GREY_WEIGHTS)

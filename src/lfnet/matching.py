@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lfnet.errors import UserError
 from lfnet.features import Features, Matches
 
 Geometry: TypeAlias = Literal["homography", "fundamental", "essential"]
@@ -87,7 +88,7 @@ class Neighbours:
             ValueError: a ratio outside (0, 1].
         """
         if ratio is not None and not 0 < ratio <= 1:
-            raise ValueError(f"ratio must be in (0, 1], got {ratio}")
+            raise UserError(f"ratio must be in (0, 1], got {ratio}")
         index = np.flatnonzero(self.b_of_a >= 0)
         index = index[self.a_of_b[self.b_of_a[index]] == index]
         if ratio is not None:
@@ -170,11 +171,11 @@ def verify(
     Source: Barath et al., "MAGSAC++", CVPR 2020, as implemented in OpenCV's USAC.
     """
     if geometry not in _MINIMUM_MATCHES:
-        raise ValueError(f"geometry must be one of {', '.join(_MINIMUM_MATCHES)}, got {geometry!r}")
+        raise UserError(f"geometry must be one of {', '.join(_MINIMUM_MATCHES)}, got {geometry!r}")
     if threshold <= 0:
-        raise ValueError(f"threshold must be positive, got {threshold} px")
+        raise UserError(f"threshold must be positive, got {threshold} px")
     if geometry == "essential" and intrinsics_a is None:
-        raise ValueError("an essential matrix needs intrinsics_a: give them, or verify by 'fundamental'")
+        raise UserError("an essential matrix needs intrinsics_a: give them, or verify by 'fundamental'")
     if len(matches) < _MINIMUM_MATCHES[geometry]:
         return Matches.empty(), None
     points_a = features_a.keypoints[matches.indices[:, 0]].astype(np.float64)
@@ -227,9 +228,9 @@ def _magsac(threshold: float, confidence: float, max_iterations: int, seed: int)
 
 def _check_comparable(a: NDArray, b: NDArray) -> None:
     if a.ndim != 2 or b.ndim != 2 or (len(a) and len(b) and a.shape[1] != b.shape[1]):
-        raise ValueError(f"descriptors must have shapes (Na, D) and (Nb, D), got {a.shape} and {b.shape}")
+        raise UserError(f"descriptors must have shapes (Na, D) and (Nb, D), got {a.shape} and {b.shape}")
     if (a.dtype == np.uint8) != (b.dtype == np.uint8):
-        raise ValueError(
+        raise UserError(
             f"descriptors must both be bits (uint8) or both floating, got {a.dtype} and {b.dtype}"
         )
 

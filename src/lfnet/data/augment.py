@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lfnet.data.pair import Pair, View
 from lfnet.geometry.filters import gaussian_blur
+from lfnet.settings import ConfigError
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -35,14 +36,14 @@ class GeometricConfig:
 
     def __post_init__(self) -> None:
         if self.rotation < 0 or self.zoom < 1:
-            raise ValueError(
+            raise ConfigError(
                 "data.geometry: expected rotation of at least 0 and zoom of at least 1, "
                 f"got {self.rotation}, {self.zoom}"
             )
         if not 0 < self.resolution[0] <= self.resolution[1]:
-            raise ValueError(f"data.geometry.resolution: expected [low, high] above 0, got {self.resolution}")
+            raise ConfigError(f"data.geometry.resolution: expected [low, high] above 0, got {self.resolution}")
         if not (0 <= self.upright_share <= 1 and 0 <= self.perspective < 1):
-            raise ValueError(
+            raise ConfigError(
                 "data.geometry: expected upright_share in [0, 1] and perspective in [0, 1), "
                 f"got {self.upright_share}, {self.perspective}"
             )
@@ -78,7 +79,7 @@ class PhotometricConfig:
     def __post_init__(self) -> None:
         for name in ("gain", "bias", "gamma", "blur", "noise", "jpeg", "shadow", "tone", "relight", "inverted"):
             if getattr(self, name) < 0:
-                raise ValueError(f"data.photometric.{name}: expected at least 0, got {getattr(self, name)}")
+                raise ConfigError(f"data.photometric.{name}: expected at least 0, got {getattr(self, name)}")
 
 
 def uniform(generator: torch.Generator, low: float, high: float) -> float:

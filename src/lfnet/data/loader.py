@@ -25,6 +25,7 @@ from lfnet.data.renders.render_settings import RenderSettings
 from lfnet.data.renders.rendered_scenes import RenderedScenes
 from lfnet.data.scenes.scene import Scene
 from lfnet.data.scenes.scene_pairs import ScenePairs, training_pictures
+from lfnet.settings import ConfigError
 
 MIN_SIZE = 48
 """Side in pixels below which a crop has no room for keypoints between its borders."""
@@ -61,7 +62,7 @@ class SceneConfig:
 
     def __post_init__(self) -> None:
         if self.cache_megabytes < 0:
-            raise ValueError(f"scenes.cache_megabytes: expected at least 0, got {self.cache_megabytes}")
+            raise ConfigError(f"scenes.cache_megabytes: expected at least 0, got {self.cache_megabytes}")
 
 
 @dataclass(frozen=True)
@@ -88,17 +89,17 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         if self.size < MIN_SIZE:
-            raise ValueError(f"data.size: expected at least {MIN_SIZE} px, got {self.size}")
+            raise ConfigError(f"data.size: expected at least {MIN_SIZE} px, got {self.size}")
         for sequence in self.sequences:
             for name in ("frames", "validation_frames"):
                 frames = getattr(sequence, name)
                 if len(frames) not in (0, 2):
-                    raise ValueError(f"sequences.{name}: expected [first, past the last] or [], got {frames}")
+                    raise ConfigError(f"sequences.{name}: expected [first, past the last] or [], got {frames}")
             if not 0 <= sequence.overlap[0] <= sequence.overlap[1] <= 1:
-                raise ValueError(f"sequences.overlap: expected [least, largest] within [0, 1], got {sequence.overlap}")
+                raise ConfigError(f"sequences.overlap: expected [least, largest] within [0, 1], got {sequence.overlap}")
         shares = [each.share for each in (*self.sequences, *self.scenes)] + [self.picture_share, self.render_share]
         if min(shares) < 0:
-            raise ValueError(f"data: expected shares of at least 0, got {min(shares)}")
+            raise ConfigError(f"data: expected shares of at least 0, got {min(shares)}")
 
 
 SCENE_PICTURES = 100
@@ -162,7 +163,7 @@ def build_sources(config: DataConfig, device: str = "cpu") -> tuple[list[Weighte
         if not validation:
             validation.append(WeightedSource("renders", rendered, 1.0))
     if not training:
-        raise ValueError("data: no source of pairs; name scenes, sequences or pictures, or give render_share above 0")
+        raise ConfigError("data: no source of pairs; name scenes, sequences or pictures, or give render_share above 0")
     if not validation:
         validation = [WeightedSource(each.name + NOT_HELD_BACK, each.source, each.share) for each in training]
     return training, validation

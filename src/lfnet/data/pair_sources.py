@@ -17,6 +17,7 @@ from lfnet.data.layouts import read_frames
 from lfnet.data.pair import Pair, View
 from lfnet.data.renders.rendered_scenes import RenderedScenes
 from lfnet.data.resample import crop_transform, resample_view
+from lfnet.errors import UserError
 from lfnet.geometry.camera import pixel_grid
 from lfnet.geometry.transform import apply_homography
 from lfnet.geometry.warp import Warp
@@ -268,7 +269,7 @@ def load_pictures(paths: Sequence[str | Path], max_side: int, min_side: int) -> 
         if min(grey.shape[:2]) >= min_side:
             pictures.append(np.ascontiguousarray(grey))
     if not pictures:
-        raise ValueError(f"pictures: none of at least {min_side} px a side in {', '.join(map(str, paths))}")
+        raise UserError(f"pictures: none of at least {min_side} px a side in {', '.join(map(str, paths))}")
     return pictures
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import cv2
 import numpy as np
 
+from lfnet.errors import UserError
 from lfnet.evaluation.cache import Arrays, Cache, digest
 from lfnet.evaluation.data.views import UNTOUCHED, TransformedImage, Variant, beyond_reach, transform_image
 from lfnet.evaluation.methods.extractors import settings_of, states_settings, wants_colour
@@ -19,6 +20,7 @@ from lfnet.evaluation.unmeasured import Unmeasured, one_line
 from lfnet.features import Features
 from lfnet.images import to_grey
 from lfnet.matching import Neighbours
+from lfnet.settings import ConfigError
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8
@@ -57,7 +59,7 @@ class FeatureRules:
     def __post_init__(self) -> None:
         if self.reach < 0 or self.min_distance < 0:
             got = f"{self.reach} and {self.min_distance} px"
-            raise ValueError(f"reach and min_distance must not be negative, got {got}")
+            raise ConfigError(f"reach and min_distance must not be negative, got {got}")
 
 
 Value = TypeVar("Value")
@@ -217,7 +219,7 @@ def _inside(arrays: Arrays) -> Arrays:
     places, size = arrays["keypoints"], arrays["image_size"]
     outside = ((places < -1) | (places > size)).any(axis=1)
     if outside.sum() > 0.5 * len(places):
-        raise ValueError(
+        raise UserError(
             f"{outside.sum()} of {len(places)} keypoints are not in the picture of {size[0]}x{size[1]} px: expected "
             "x before y, in pixels of the whole picture"
         )

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import torch
 
+from lfnet.errors import UserError
 from lfnet.files.atomic import write_bytes
 
 VERSION = 2
@@ -238,16 +239,16 @@ def read_results(path: Path) -> Results:
         plain = json.loads(Path(path).read_text(encoding="utf-8"))
         version = plain["version"]
     except (json.JSONDecodeError, TypeError, KeyError, UnicodeDecodeError) as error:
-        raise ValueError(unknown) from error
+        raise UserError(unknown) from error
     if version != VERSION:
-        raise ValueError(f"{path} has version {version}, this lfnet reads {VERSION}: run the benchmark again")
+        raise UserError(f"{path} has version {version}, this lfnet reads {VERSION}: run the benchmark again")
     try:
         sections = [
             Section(**{**section, "rows": [_row(row) for row in section["rows"]]}) for section in plain.pop("sections")
         ]
         return Results(sections=sections, **plain)
     except (TypeError, KeyError, AttributeError, ValueError) as error:
-        raise ValueError(f"{unknown}: {error}") from error
+        raise UserError(f"{unknown}: {error}") from error
 
 
 def _row(plain: dict[str, Any]) -> Row:

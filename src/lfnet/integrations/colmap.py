@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from lfnet.coordinates import colmap_from_pixel
+from lfnet.errors import UserError
 from lfnet.features import Features
 from lfnet.files.atomic import make_folder, write_bytes
 from lfnet.images import image_size, natural_key
@@ -124,7 +125,7 @@ class ColmapDatabase:
         """
         strangers = sorted(set(features) - set(self._counts))
         if strangers:
-            raise ValueError(f"features of picture {strangers[0]!r}, which was not added to {self.path}")
+            raise UserError(f"features of picture {strangers[0]!r}, which was not added to {self.path}")
         names = list(features)
         place = {name: number for number, name in enumerate(names)}
         pairs, indices = [], []
@@ -231,7 +232,7 @@ def pinhole_parameters(intrinsics: ArrayLike) -> str:
     """
     matrix = np.asarray(intrinsics, np.float64)
     if matrix.shape != (3, 3) or abs(matrix[0, 1]) > 1e-6 * abs(matrix[0, 0]):
-        raise ValueError(f"intrinsics must be (3, 3) without skew, got {matrix.tolist()}")
+        raise UserError(f"intrinsics must be (3, 3) without skew, got {matrix.tolist()}")
     values = [matrix[0, 0], matrix[1, 1], *colmap_from_pixel(matrix[:2, 2])]
     return ",".join(repr(float(value)) for value in values)
 
@@ -241,7 +242,7 @@ def _groups(images: Path, names: Sequence[str], cameras: CameraSettings) -> list
     if cameras.intrinsics:
         missing = [name for name in names if name not in cameras.intrinsics]
         if missing:
-            raise ValueError(f"intrinsics of all pictures or none, got none of {missing[0]!r}")
+            raise UserError(f"intrinsics of all pictures or none, got none of {missing[0]!r}")
         return [
             {"names": [name], "cameras": "single", "parameters": pinhole_parameters(cameras.intrinsics[name])}
             for name in names
@@ -275,11 +276,11 @@ def _keypoints(features: Features) -> NDArray[np.float32]:
 def _check_matches(name_a: str, name_b: str, index: NDArray[Any], features: Mapping[str, Features]) -> None:
     for column, name in enumerate((name_a, name_b)):
         if name not in features:
-            raise ValueError(f"matches of {name_a!r} and {name_b!r}: no features of {name!r}")
+            raise UserError(f"matches of {name_a!r} and {name_b!r}: no features of {name!r}")
         numbers = np.asarray(index)[:, column]
         last = len(features[name]) - 1
         if len(numbers) and not (0 <= numbers.min() and numbers.max() <= last):
-            raise ValueError(
+            raise UserError(
                 f"matches of {name_a!r} and {name_b!r}: expected indices from 0 to {last} in {name!r}, "
                 f"got {numbers.min()} to {numbers.max()}"
             )

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfnet.coordinates import Size
+from lfnet.errors import UserError
 from lfnet.features import Features
 
 PATCH_PIXELS = 32.0
@@ -56,7 +57,7 @@ def from_opencv(keypoints: Sequence[cv2.KeyPoint], descriptors: NDArray | None, 
         dim = 256 if descriptors is None else np.shape(descriptors)[-1]
         return Features.empty(image_size, dim)
     if descriptors is None:
-        raise ValueError(f"{len(keypoints)} keypoints came without descriptors: compute those first")
+        raise UserError(f"{len(keypoints)} keypoints came without descriptors: compute those first")
     degrees = np.array([point.angle for point in keypoints])
     orientations = np.radians(np.where(degrees == -1, 0.0, degrees))
     return Features(

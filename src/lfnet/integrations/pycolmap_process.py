@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from lfnet.errors import UserError
 from lfnet.polling import repeated
 
 Progress = Callable[[int, int], None]
@@ -22,7 +23,7 @@ LAST_LINES = 3
 """Lines of COLMAP's own log that an error repeats."""
 
 
-class PycolmapError(RuntimeError):
+class PycolmapError(UserError, RuntimeError):
     """pycolmap is missing, or failed: the message is one line with the cause and the log's place."""
 
 

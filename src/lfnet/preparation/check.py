@@ -13,6 +13,7 @@ import numpy as np
 from lfnet.data.reconstructions.colmap_model import Reconstruction, read_reconstruction
 from lfnet.data.scenes.pair_table import SPLITS, PairTable
 from lfnet.data.scenes.scene import Scene
+from lfnet.errors import UserError
 from lfnet.preparation.depth import Agreement, measure_agreement
 from lfnet.preparation.manifest import checksum, plain
 from lfnet.preparation.reprojection import REFERENCE_SIDE, MatchedPicture, Reprojection, compare, matched_picture
@@ -193,7 +194,7 @@ def check_scene(scene: Path, pairs: int, progress: Progress) -> SceneReport:
         ValueError: `pairs` is below 1.
     """
     if pairs < 1:
-        raise ValueError(f"pairs: expected at least 1, got {pairs}")
+        raise UserError(f"pairs: expected at least 1, got {pairs}")
     opened = Scene.open(scene)
     model = read_reconstruction(scene / "model")
     table, manifest = opened.pair_table, opened.manifest

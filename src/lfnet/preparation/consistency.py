@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lfnet.settings import ConfigError
+
 
 @dataclass(frozen=True)
 class DepthView:
@@ -37,7 +39,7 @@ class ConsistencySettings:
 
     def __post_init__(self) -> None:
         if self.views < 1 or not self.pixels > 0 or not self.depth > 0:
-            raise ValueError("depth.consistency: expected at least 1 view, and pixels and depth above 0")
+            raise ConfigError("depth.consistency: expected at least 1 view, and pixels and depth above 0")
 
 
 def confirmations(view: DepthView, others: Sequence[DepthView], settings: ConsistencySettings) -> NDArray[np.uint8]:

@@ -24,6 +24,7 @@ from lfnet.preparation.plane_refinement import RefinementSettings, refine
 from lfnet.preparation.plane_sweep import PosedPicture, SweepResult, SweepSettings, sweep
 from lfnet.preparation.steps import Counter
 from lfnet.preparation.view_selection import SparseGeometry
+from lfnet.settings import ConfigError
 
 Item = TypeVar("Item")
 
@@ -50,9 +51,9 @@ class DepthSettings:
 
     def __post_init__(self) -> None:
         if self.neighbours < 1 or self.confirmers < 1:
-            raise ValueError("depth.neighbours and depth.confirmers: expected at least 1")
+            raise ConfigError("depth.neighbours and depth.confirmers: expected at least 1")
         if not -1 <= self.min_score <= 1:
-            raise ValueError(f"depth.min_score: expected a correlation in [-1, 1], got {self.min_score}")
+            raise ConfigError(f"depth.min_score: expected a correlation in [-1, 1], got {self.min_score}")
 
 
 class DepthMaps:

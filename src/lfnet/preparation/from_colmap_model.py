@@ -20,6 +20,7 @@ from lfnet.preparation.pairs import PairSettings
 from lfnet.preparation.scene_steps import SceneMaker, replace_folder
 from lfnet.preparation.sfm import shortened
 from lfnet.preparation.steps import LOG, PreparationError, Progress, Say, Step, describe_tree, remove
+from lfnet.settings import ConfigError
 
 MODEL_PLACES = (".", "sparse", "sparse/0", "model")
 """Where the tables of a model are looked for in the folder given."""
@@ -46,7 +47,7 @@ class ModelSettings:
 
     def __post_init__(self) -> None:
         if self.size < 64:
-            raise ValueError(f"size: expected at least 64 px, got {self.size}")
+            raise ConfigError(f"size: expected at least 64 px, got {self.size}")
 
 
 def prepare_model(

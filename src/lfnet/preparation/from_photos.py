@@ -17,6 +17,7 @@ from lfnet.preparation.scene_steps import SceneMaker, replace_folder
 from lfnet.preparation.sfm import SfmSettings, StructureFromMotion, choose_pairing, expected_pairs, shortened
 from lfnet.preparation.steps import PreparationError, Progress, Say, Step, describe_tree, remove
 from lfnet.preparation.survey import Survey, photo_names, survey_photos
+from lfnet.settings import ConfigError
 
 SIZE = 640
 """Long side of pictures and depth maps unless asked otherwise, px: training cuts crops of 192 px from them."""
@@ -44,11 +45,11 @@ class PhotoSettings:
 
     def __post_init__(self) -> None:
         if self.size < 64:
-            raise ValueError(f"size: expected at least 64 px, got {self.size}")
+            raise ConfigError(f"size: expected at least 64 px, got {self.size}")
         if self.border < 0:
-            raise ValueError(f"border: expected px of at least 0, got {self.border}")
+            raise ConfigError(f"border: expected px of at least 0, got {self.border}")
         if self.masks is not None and not self.masks.is_dir():
-            raise ValueError(f"masks: there is no folder {self.masks}")
+            raise ConfigError(f"masks: there is no folder {self.masks}")
 
 
 def prepare_photos(

@@ -23,6 +23,7 @@ from lfnet.preparation.manifest import check_target, plain
 from lfnet.preparation.pairs import PairSettings
 from lfnet.preparation.scene_steps import SceneMaker
 from lfnet.preparation.steps import PreparationError, Progress, Say, Step, describe_tree, remove
+from lfnet.settings import ConfigError
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ class RecordingSettings:
 
     def __post_init__(self) -> None:
         if self.every < 1:
-            raise ValueError(f"every: expected at least 1, got {self.every}")
+            raise ConfigError(f"every: expected at least 1, got {self.every}")
         if self.frames is not None and not 0 <= self.frames[0] < self.frames[1]:
-            raise ValueError(f"frames: expected first and one past the last, ascending, got {self.frames}")
+            raise ConfigError(f"frames: expected first and one past the last, ascending, got {self.frames}")
 
 
 def prepare_recording(

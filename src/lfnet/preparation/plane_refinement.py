@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfnet.preparation.plane_sweep import PosedPicture, SweepResult, plane_maps
+from lfnet.settings import ConfigError
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class RefinementSettings:
 
     def __post_init__(self) -> None:
         if not 1 <= self.stride <= self.reach:
-            raise ValueError(
+            raise ConfigError(
                 f"depth.refinement.stride and .reach: expected 1 px to the reach, got {self.stride} and {self.reach}"
             )
 

@@ -17,6 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lfnet.settings import ConfigError
+
 
 @dataclass(frozen=True)
 class PosedPicture:
@@ -56,9 +58,9 @@ class SweepSettings:
 
     def __post_init__(self) -> None:
         if self.window < 3 or self.window % 2 == 0:
-            raise ValueError(f"depth.sweep.window: expected an odd number of at least 3 px, got {self.window}")
+            raise ConfigError(f"depth.sweep.window: expected an odd number of at least 3 px, got {self.window}")
         if not 2 <= self.planes[0] <= self.planes[1]:
-            raise ValueError(f"depth.sweep.planes: expected least and largest number, at least 2, got {self.planes}")
+            raise ConfigError(f"depth.sweep.planes: expected least and largest number, at least 2, got {self.planes}")
 
 
 @dataclass(frozen=True)

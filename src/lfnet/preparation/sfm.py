@@ -15,6 +15,7 @@ from lfnet.files.atomic import replacing
 from lfnet.integrations.pycolmap_process import PycolmapError, counting_pairs, run_pycolmap
 from lfnet.preparation.steps import LOG, Counter, PreparationError, remove
 from lfnet.preparation.survey import Survey, camera_groups
+from lfnet.settings import ConfigError
 
 Pairing = Literal["auto", "exhaustive", "sequential", "spatial", "vocabulary"]
 
@@ -53,13 +54,13 @@ class SfmSettings:
     def __post_init__(self) -> None:
         for name, least in (("neighbours", 1), ("max_side", 64), ("max_features", 16), ("min_model", 2), ("models", 1)):
             if getattr(self, name) < least:
-                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+                raise ConfigError(f"{name}: expected at least {least}, got {getattr(self, name)}")
         if self.pairing == "vocabulary" and self.vocabulary_tree is None:
-            raise ValueError("pairing vocabulary: name the file of a vocabulary tree (COLMAP's site has some)")
+            raise ConfigError("pairing vocabulary: name the file of a vocabulary tree (COLMAP's site has some)")
         if self.vocabulary_tree is not None and not self.vocabulary_tree.is_file():
-            raise ValueError(f"vocabulary_tree: there is no file {self.vocabulary_tree}")
+            raise ConfigError(f"vocabulary_tree: there is no file {self.vocabulary_tree}")
         if self.focal_length is not None and not self.focal_length > 0:
-            raise ValueError(f"focal_length: expected px above 0, got {self.focal_length}")
+            raise ConfigError(f"focal_length: expected px above 0, got {self.focal_length}")
 
 
 EXHAUSTIVE_UP_TO = 200

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lfnet.errors import UserError
+
 FEWEST = 6
 """Pictures below which none are held back: two places of two pairs each need more."""
 SEEDS = 32
@@ -57,7 +59,7 @@ def split_by_place(
     """
     count = len(centres)
     if not 0 <= share < 1:
-        raise ValueError(f"validation share: expected a number from 0 to below 1, got {share}")
+        raise UserError(f"validation share: expected a number from 0 to below 1, got {share}")
     if chosen is not None:
         members = np.array(sorted(chosen), np.int64)
         note = "" if len(members) else "nothing is held back, as asked"

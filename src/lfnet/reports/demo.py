@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from lfnet.errors import UserError
 from lfnet.evaluation.data.stereo import stereo_dataset
 from lfnet.evaluation.data.truth import TransformedTruth
 from lfnet.evaluation.data.views import Variant, transform_image
@@ -73,7 +74,7 @@ def run_demo(
     dataset = stereo_dataset()
     section = measure_sweep(dataset, source, settings, progress)
     if not section.rows:
-        raise ValueError(section.skipped[0] if section.skipped else "nothing could be measured")
+        raise UserError(section.skipped[0] if section.skipped else "nothing could be measured")
     make_folder(output)
     results = Results([section], describe_environment(), about_methods(source), command)
     drawings, pictures = [], []

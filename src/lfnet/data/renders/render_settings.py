@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lfnet.settings import ConfigError
+
 MAX_SURFACES = 128
 """Surfaces that one view may see: a power of two. Its bits are taken from a float, whose order is then good
 to 1.5e-5 of the depth: surfaces closer to each other may be mistaken, their depth is not."""
@@ -89,25 +91,25 @@ class RenderSettings:
     def __post_init__(self) -> None:
         unknown = [kind for kind in self.kinds if kind not in SCENE_KINDS]
         if unknown or not self.kinds:
-            raise ValueError(f"kinds must be some of {tuple(SCENE_KINDS)}, not {self.kinds}")
+            raise ConfigError(f"kinds must be some of {tuple(SCENE_KINDS)}, not {self.kinds}")
         for name in ("boxes", "cards", "field_of_view_degrees", "baseline_degrees"):
             low, high = getattr(self, name)
             if not 0 <= low <= high:
-                raise ValueError(
+                raise ConfigError(
                     f"{name} must be a range from a low to a high value, both at least 0, not {low, high}"
                 )
         if self.boxes[1] < 1 or self.cards[1] < 1:
-            raise ValueError(
+            raise ConfigError(
                 f"boxes and cards must allow at least one each, not {self.boxes} and {self.cards}"
             )
         seen = 6 + 3 * self.boxes[1] + self.cards[1]
         if seen > MAX_SURFACES:
-            raise ValueError(f"6 + 3 boxes + cards must be at most {MAX_SURFACES} surfaces, not {seen}")
+            raise ConfigError(f"6 + 3 boxes + cards must be at most {MAX_SURFACES} surfaces, not {seen}")
         if self.size < 2:
-            raise ValueError(f"size must be at least 2 pixels, not {self.size}")
+            raise ConfigError(f"size must be at least 2 pixels, not {self.size}")
         if not 0 < self.field_of_view_degrees[0] <= self.field_of_view_degrees[1] < 150:
-            raise ValueError(
+            raise ConfigError(
                 f"field_of_view_degrees must be within 0 and 150, not {self.field_of_view_degrees}"
             )
         if self.zoom_max < 1.0:
-            raise ValueError(f"zoom_max is a ratio of at least 1, not {self.zoom_max}")
+            raise ConfigError(f"zoom_max is a ratio of at least 1, not {self.zoom_max}")

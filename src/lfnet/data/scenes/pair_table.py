@@ -76,7 +76,7 @@ class PairTable:
             ValueError: another split.
         """
         if split not in SPLITS:
-            raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split}")
+            raise UserError(f"split: expected one of {', '.join(SPLITS)}, got {split}")
         return self.rows(self.split == SPLITS.index(split))
 
     def rows(self, chosen: NDArray[Any]) -> PairTable:
@@ -157,7 +157,7 @@ def check_pair_table(table: PairTable, source: str | Path) -> None:
 def _column(file: h5py.File, name: str) -> NDArray[Any]:
     dataset = file.get(name)
     if not isinstance(dataset, h5py.Dataset) or dataset.ndim != 1:
-        raise ValueError(f"expected a dataset {name} of one dimension")
+        raise UserError(f"expected a dataset {name} of one dimension")
     return dataset[()]
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from lfnet.settings import ConfigError
+
 
 @dataclass(frozen=True)
 class DataSettings:
@@ -33,18 +35,18 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         if self.long_side < 64:
-            raise ValueError(f"long_side must be at least 64 pixels, got {self.long_side}")
+            raise ConfigError(f"long_side must be at least 64 pixels, got {self.long_side}")
         if self.max_pairs < 1:
-            raise ValueError(f"max_pairs must be at least 1, got {self.max_pairs}")
+            raise ConfigError(f"max_pairs must be at least 1, got {self.max_pairs}")
         if self.frames is not None and not 0 <= self.frames[0] < self.frames[1]:
-            raise ValueError(f"frames must be first and one past the last, ascending, got {self.frames}")
+            raise ConfigError(f"frames must be first and one past the last, ascending, got {self.frames}")
         if not self.gaps or min(self.gaps) < 1:
-            raise ValueError(f"gaps must be at least 1, got {self.gaps}")
+            raise ConfigError(f"gaps must be at least 1, got {self.gaps}")
         if not 0 <= self.min_overlap < 1:
-            raise ValueError(f"min_overlap must be a share in [0, 1), got {self.min_overlap}")
+            raise ConfigError(f"min_overlap must be a share in [0, 1), got {self.min_overlap}")
         if self.stretch < 1:
-            raise ValueError(f"stretch must be at least 1 frame, got {self.stretch}")
+            raise ConfigError(f"stretch must be at least 1 frame, got {self.stretch}")
         if self.split not in ("validation", "training"):
-            raise ValueError(f"split must be validation or training, got {self.split!r}")
+            raise ConfigError(f"split must be validation or training, got {self.split!r}")
         if self.thresholds is not None and (not self.thresholds or min(self.thresholds) <= 0):
-            raise ValueError(f"thresholds must be positive pixels, got {self.thresholds}")
+            raise ConfigError(f"thresholds must be positive pixels, got {self.thresholds}")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from lfnet.errors import UserError
 from lfnet.evaluation.data import homography_sets, pair_lists, posed_folders, prepared_scenes, recorded_pairs
 from lfnet.evaluation.data.data_settings import DataSettings
 from lfnet.evaluation.data.pairs import Dataset
@@ -65,11 +66,11 @@ def open_data(path: Path, settings: DataSettings, name: str | None = None) -> Da
     """
     path = Path(path)
     if not path.exists():
-        raise ValueError(f"{path}: no such file or folder")
+        raise UserError(f"{path}: no such file or folder")
     kind = next((kind for kind in KINDS if kind.detect(path)), None)
     if kind is None:
         looked_for = "; ".join(kind.expects for kind in KINDS)
-        raise ValueError(f"{path}: looks like no data that can be measured on; looked for {looked_for}")
+        raise UserError(f"{path}: looks like no data that can be measured on; looked for {looked_for}")
     dataset = kind.open(path, settings)
     described = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(settings).items()}
     described.pop("images")  # A place on this machine, which decides nothing.

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from lfnet.coordinates import resize_matrix
+from lfnet.errors import UserError
 from lfnet.evaluation.data.pairs import Dataset, EvaluationPair
 from lfnet.evaluation.data.truth import HomographyTruth
 from lfnet.images import EXTENSIONS, ImageError, image_size, read_image, shrink, shrunk_size
@@ -89,7 +90,7 @@ def open_homography_sets(folder: Path, settings: DataSettings) -> Dataset:
                 skipped.append(f"{scene.name} 1-{index}: {error}")
     if not pairs:
         causes = f"; the first: {skipped[0]}" if skipped else ""
-        raise ValueError(f"{folder}: none of {len(scenes)} scenes has a pair that can be used{causes}")
+        raise UserError(f"{folder}: none of {len(scenes)} scenes has a pair that can be used{causes}")
 
     def load(name: str) -> Array:
         return shrink(read_image(root / name), settings.long_side)
@@ -161,11 +162,11 @@ def usable_matrix(matrix: Float[Array, "3 3"], size: Size, source: Path | str) -
         ValueError: it holds NaN or infinity, or is singular.
     """
     if not np.isfinite(matrix).all():
-        raise ValueError(f"{source}: the matrix holds NaN or infinity; fetch the file again")
+        raise UserError(f"{source}: the matrix holds NaN or infinity; fetch the file again")
     weight = float(matrix[2] @ [(size[0] - 1) / 2, (size[1] - 1) / 2, 1.0])
     largest = float(np.abs(matrix).max())
     if abs(weight) <= 1e-9 * largest or abs(np.linalg.det(matrix / weight)) < 1e-9:
-        raise ValueError(f"{source}: the matrix is singular, which no picture of a plane is; fetch the file again")
+        raise UserError(f"{source}: the matrix is singular, which no picture of a plane is; fetch the file again")
     return matrix / weight
 
 
@@ -185,9 +186,9 @@ def _read_text(path: Path) -> Float[Array, "3 3"]:
     try:
         numbers = [float(word) for word in path.read_text(encoding="ascii").split()]
     except ValueError as error:
-        raise ValueError(f"{path}: expected a 3x3 matrix as text, got something else") from error
+        raise UserError(f"{path}: expected a 3x3 matrix as text, got something else") from error
     if len(numbers) != 9:
-        raise ValueError(f"{path}: expected a 3x3 matrix as text, got {len(numbers)} numbers")
+        raise UserError(f"{path}: expected a 3x3 matrix as text, got {len(numbers)} numbers")
     return np.array(numbers).reshape(3, 3)
 
 
@@ -198,8 +199,8 @@ def _read_xml(path: Path) -> Float[Array, "3 3"]:
         matrices = [node.getNode(key).mat() for key in node.keys()]
         storage.release()
     except (cv2.error, SystemError) as error:  # OpenCV 5 hides its own error in a SystemError.
-        raise ValueError(f"{path} is no OpenCV XML file") from error
+        raise UserError(f"{path} is no OpenCV XML file") from error
     for matrix in matrices:
         if matrix is not None and matrix.shape == (3, 3):
             return matrix.astype(np.float64)
-    raise ValueError(f"{path} holds no 3x3 matrix")
+    raise UserError(f"{path} holds no 3x3 matrix")

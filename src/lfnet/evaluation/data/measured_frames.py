@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from lfnet.coordinates import resize_matrix
+from lfnet.errors import UserError
 from lfnet.evaluation.data.pairs import RelativePose
 from lfnet.evaluation.data.truth import Camera, DepthTruth, TransformedTruth, visible_share
 from lfnet.evaluation.unmeasured import Unmeasured
@@ -63,7 +64,7 @@ class MeasuredFrames:
         size = (image.shape[1], image.shape[0])
         if size != frame.size:
             expected = f"{frame.size[0]}x{frame.size[1]}"
-            raise ValueError(f"{name}: {size[0]}x{size[1]} pixels, but its camera has {expected}; was it replaced?")
+            raise UserError(f"{name}: {size[0]}x{size[1]} pixels, but its camera has {expected}; was it replaced?")
         return shrink(image, self.long_side)
 
     def shrunk_from_stored(self, name: str) -> Float[Array, "3 3"]:
@@ -97,7 +98,7 @@ class MeasuredFrames:
         """Depth of every pixel of the stored picture, intrinsics and pose of a frame."""
         frame = self.frames[name]
         if frame.read_depth is None:
-            raise ValueError(f"{name}: it has no depth map")
+            raise UserError(f"{name}: it has no depth map")
         return Camera(frame.read_depth(), frame.intrinsics, frame.camera_from_world)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from lfnet.coordinates import pixel_from_colmap, resize_matrix
 from lfnet.data.frames import check_pose
 from lfnet.data.recordings.calibration import check_intrinsics
+from lfnet.errors import UserError
 from lfnet.evaluation.data.measured_frames import evenly
 from lfnet.evaluation.data.pairs import Dataset, EvaluationPair, RelativePose
 from lfnet.images import image_size, read_image, shrink, shrunk_size
@@ -92,7 +93,7 @@ class ListedPictures:
         """
         for picture, quarters in zip(listed.names, listed.quarters, strict=True):
             if self.quarters.setdefault(picture, quarters) != quarters:
-                raise ValueError(f"{picture} is turned by {quarters} quarters, elsewhere in the list by another number")
+                raise UserError(f"{picture} is turned by {quarters} quarters, elsewhere in the list by another number")
         upright_a, upright_b = (
             self._upright(picture, matrix) for picture, matrix in zip(listed.names, listed.intrinsics, strict=True)
         )
@@ -156,7 +157,7 @@ def open_pair_list(path: Path, settings: DataSettings) -> Dataset:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected a list of pairs as text, got something else") from error
+        raise UserError(f"{path}: expected a list of pairs as text, got something else") from error
     for number, line in enumerate(lines, 1):
         words = line.split()
         if not words or words[0].startswith("#"):
@@ -171,16 +172,16 @@ def open_pair_list(path: Path, settings: DataSettings) -> Dataset:
 def _parsed(words: list[str]) -> ListedPair:
     if len(words) != COLUMNS:
         without = "no cameras and motion, so that nothing can be measured" if len(words) in (2, 4) else "a broken line"
-        raise ValueError(f"{without}: expected {COLUMNS} words, got {len(words)}")
+        raise UserError(f"{without}: expected {COLUMNS} words, got {len(words)}")
     try:
         numbers = np.array([float(word) for word in words[2:]])
     except ValueError as error:
-        raise ValueError(f"a broken line: {error}") from error
+        raise UserError(f"a broken line: {error}") from error
     if not np.isfinite(numbers).all():
-        raise ValueError("NaN or infinity among its numbers")
+        raise UserError("NaN or infinity among its numbers")
     turns = numbers[:2].astype(int)
     if (turns != numbers[:2]).any():
-        raise ValueError(f"turns must be whole quarters, got {words[2]} and {words[3]}")
+        raise UserError(f"turns must be whole quarters, got {words[2]} and {words[3]}")
     return ListedPair(
         names=(words[0], words[1]),
         intrinsics=(numbers[2:11].reshape(3, 3), numbers[11:20].reshape(3, 3)),
@@ -230,7 +231,7 @@ def _read_scene_info(file: Path, listed: list[ListedPair], skipped: list[str]) -
         try:
             first, second = (int(index) for index in info[0])
             if min(first, second) < 0 or max(first, second) >= len(paths):
-                raise ValueError(f"pictures {first} and {second} of {len(paths)}")
+                raise UserError(f"pictures {first} and {second} of {len(paths)}")
             pair = ListedPair(
                 names=(str(paths[first]), str(paths[second])),
                 intrinsics=(_from_colmap(intrinsics[first]), _from_colmap(intrinsics[second])),
@@ -247,7 +248,7 @@ def _read_scene_info(file: Path, listed: list[ListedPair], skipped: list[str]) -
 def _matrix(values: Any, side: int) -> Float[Array, "N N"]:
     matrix = np.asarray(values, np.float64)
     if matrix.shape not in ((side, side), (side * side,)) or not np.isfinite(matrix).all():
-        raise ValueError(f"expected a {side}x{side} matrix of numbers, got shape {matrix.shape}")
+        raise UserError(f"expected a {side}x{side} matrix of numbers, got shape {matrix.shape}")
     return matrix.reshape(side, side)
 
 
@@ -274,7 +275,7 @@ def _dataset(
             skipped.append(f"{name}: {error}")
     if not pairs:
         causes = f"; the first: {skipped[0]}" if skipped else ""
-        raise ValueError(f"{path}: no pair can be used (pictures are looked for in {root}, --images){causes}")
+        raise UserError(f"{path}: no pair can be used (pictures are looked for in {root}, --images){causes}")
     chosen = evenly(list(pairs.values()), settings.max_pairs)
     if len(chosen) < len(pairs):
         skipped.append(
@@ -335,11 +336,11 @@ def read_object_arrays(path: Path, names: tuple[str, ...]) -> dict[str, Array]:
         with zipfile.ZipFile(path) as archive:
             return {name: _read_array(archive.read(f"{name}.npy")) for name in names}
     except KeyError as error:
-        raise ValueError(f"{path}: expected arrays {', '.join(names)}; {error.args[0]}") from error
+        raise UserError(f"{path}: expected arrays {', '.join(names)}; {error.args[0]}") from error
     except pickle.UnpicklingError as error:
-        raise ValueError(f"{path}: refused: {error}") from error
+        raise UserError(f"{path}: refused: {error}") from error
     except (zipfile.BadZipFile, ValueError, TypeError, EOFError, AttributeError, IndexError, MemoryError) as error:
-        raise ValueError(f"{path}: no .npz file of arrays ({' '.join(str(error).split())}); fetch it again") from error
+        raise UserError(f"{path}: no .npz file of arrays ({' '.join(str(error).split())}); fetch it again") from error
 
 
 def _read_array(content: bytes) -> Array:
@@ -352,5 +353,5 @@ def _read_array(content: bytes) -> Array:
         return np.lib.format.read_array(file, allow_pickle=False)
     array = _DataOnly(file).load()
     if not isinstance(array, np.ndarray) or array.shape != shape:
-        raise ValueError(f"expected an array of shape {shape}, got {type(array).__name__}")
+        raise UserError(f"expected an array of shape {shape}, got {type(array).__name__}")
     return array

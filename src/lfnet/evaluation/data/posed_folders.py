@@ -14,6 +14,7 @@ from lfnet.data.frames import Frame, SequenceError, check_pose
 from lfnet.data.layouts import LAYOUTS, read_frames
 from lfnet.data.reconstructions.colmap_model import ReconstructionError, find_model, read_reconstruction
 from lfnet.data.recordings.calibration import check_intrinsics, invert_pose, read_matrix
+from lfnet.errors import UserError
 from lfnet.evaluation.data.measured_frames import MeasuredFrames, evenly
 from lfnet.evaluation.data.pairs import Dataset, EvaluationPair
 from lfnet.evaluation.unmeasured import Unmeasured
@@ -112,7 +113,7 @@ def open_camera_folder(path: Path, settings: DataSettings) -> Dataset:
     names = list(frames.frames)
     first, end = settings.frames or (0, len(names))
     if end > len(names):
-        raise ValueError(f"{path}: frames end at {end}, but it has {len(names)} pictures")
+        raise UserError(f"{path}: frames end at {end}, but it has {len(names)} pictures")
     chosen = [
         (names[start], names[start + gap])
         for gap in settings.gaps
@@ -141,7 +142,7 @@ def open_model(path: Path, settings: DataSettings) -> Dataset:
     model = read_reconstruction(folder)
     root = settings.images or next((path / place for place in PICTURES if (path / place).is_dir()), None)
     if root is None:
-        raise ValueError(f"{path}: no pictures in images/ beside the model; say where they are (--images FOLDER)")
+        raise UserError(f"{path}: no pictures in images/ beside the model; say where they are (--images FOLDER)")
     posed, skipped = _frames_of_model(model, root, folder)
     frames = MeasuredFrames(posed, settings.long_side)
     skipped += [f"{name}: the model has it more than once; the first counts" for name in frames.twice]
@@ -212,7 +213,7 @@ def _frames_of_model(model: Reconstruction, root: Path, folder: Path) -> tuple[l
             frame = _frame(image.name, path, camera.intrinsics, image.camera_from_world, camera.distortion)
             if frame.size != camera.size:
                 expected = f"{camera.size[0]}x{camera.size[1]}"
-                raise ValueError(f"{frame.size[0]}x{frame.size[1]} pixels, but its camera has {expected}")
+                raise UserError(f"{frame.size[0]}x{frame.size[1]} pixels, but its camera has {expected}")
         except ValueError as error:
             skipped.append(f"{image.name}: {error}")
             continue
@@ -221,7 +222,7 @@ def _frames_of_model(model: Reconstruction, root: Path, folder: Path) -> tuple[l
         of_all = f"{len(missing)} of {len(model.images)} pictures of {folder}"
         skipped.append(f"{of_all} are not in {root}, the first: {missing[0]}")
     if not frames:
-        raise ValueError(f"{folder}: no picture of its model can be used; {skipped[0]}; is --images right?")
+        raise UserError(f"{folder}: no picture of its model can be used; {skipped[0]}; is --images right?")
     return frames, skipped
 
 
@@ -274,7 +275,7 @@ def _dataset(
 ) -> Dataset:
     if not pairs:
         causes = f"; the first of {len(skipped)} that were skipped: {skipped[0]}" if skipped else ""
-        raise ValueError(f"{path}: no two of {len(frames.frames)} pictures share enough, and not almost all{causes}")
+        raise UserError(f"{path}: no two of {len(frames.frames)} pictures share enough, and not almost all{causes}")
     chosen = [
         EvaluationPair(
             name=f"{name_a} - {name_b}",

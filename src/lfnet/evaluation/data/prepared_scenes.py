@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lfnet.data.scenes.scene import Scene
+from lfnet.errors import UserError
 from lfnet.evaluation.data.measured_frames import MeasuredFrames, evenly
 from lfnet.evaluation.data.pairs import Dataset, EvaluationPair
 from lfnet.evaluation.data.recorded_pairs import RECORDINGS
@@ -39,7 +40,7 @@ def open_scene(path: Path, settings: DataSettings) -> Dataset:
     table = scene.pairs(settings.split)
     if not len(table):
         other = "training" if settings.split == "validation" else "validation"
-        raise ValueError(
+        raise UserError(
             f"scene {path}: no pairs for {settings.split}; prepare it with more pictures held back, or measure those "
             f"for {other} (--split {other})"
         )

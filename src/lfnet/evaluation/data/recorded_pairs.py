@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lfnet.data.layouts import LAYOUTS, read_frames
+from lfnet.errors import UserError
 from lfnet.evaluation.data.measured_frames import MeasuredFrames, evenly
 from lfnet.evaluation.data.pairs import Dataset, EvaluationPair
 from lfnet.evaluation.unmeasured import Unmeasured
@@ -43,7 +44,7 @@ def open_recording(path: Path, settings: DataSettings) -> Dataset:
     posed = [frame for frame in recording.frames if frame.read_depth is not None]
     first, end = settings.frames or (0, len(posed))
     if end > len(posed):
-        raise ValueError(f"{path}: frames end at {end}, but it has {len(posed)} pictures")
+        raise UserError(f"{path}: frames end at {end}, but it has {len(posed)} pictures")
     frames = MeasuredFrames(posed, settings.long_side)
     names = [frame.name for frame in posed]
     pairs: list[EvaluationPair] = []
@@ -54,7 +55,7 @@ def open_recording(path: Path, settings: DataSettings) -> Dataset:
         pairs += [_pair(frames, names, start, gap, settings.stretch) for start in evenly(starts, limit)]
     if not pairs:
         causes = f"; the first of {len(skipped)} that were skipped: {skipped[0]}" if skipped else ""
-        raise ValueError(
+        raise UserError(
             f"{path}: no pair of frames {first} to {end} with gaps {', '.join(map(str, settings.gaps))} overlaps by "
             f"{settings.min_overlap}; try smaller gaps{causes}"
         )

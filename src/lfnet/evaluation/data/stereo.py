@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lfnet.errors import UserError
 from lfnet.evaluation.data.pairs import Dataset, EvaluationPair
 from lfnet.evaluation.data.truth import DisparityTruth
 from lfnet.images import to_grey
@@ -85,7 +86,7 @@ def indexed_by_left(first: Array, second: Array, disparity: Array) -> StereoPair
     errors = {name: photo_error(*candidate) for name, candidate in candidates.items()}
     best = min(errors, key=lambda name: errors[name])
     if errors[best] > 0.5 * photo_error(first, second, np.where(np.isfinite(disparity), 0.0, np.nan)):
-        raise ValueError(f"the disparity explains neither picture from the other, errors {errors}")
+        raise UserError(f"the disparity explains neither picture from the other, errors {errors}")
     left, right, indexed = (np.ascontiguousarray(part) for part in candidates[best])
     return StereoPair(left, right, indexed)
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from lfnet.errors import UserError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -110,9 +112,9 @@ class HomographyTruth:
     def __post_init__(self) -> None:
         matrix = np.asarray(self.matrix_b_from_a)
         if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
-            raise ValueError(f"matrix_b_from_a must be a finite 3x3 matrix, got shape {matrix.shape}")
+            raise UserError(f"matrix_b_from_a must be a finite 3x3 matrix, got shape {matrix.shape}")
         if abs(np.linalg.det(matrix)) < 1e-12:
-            raise ValueError("matrix_b_from_a is singular: check the ground-truth file of this pair")
+            raise UserError("matrix_b_from_a is singular: check the ground-truth file of this pair")
 
     def b_from_a(self, points: Float[Array, "N 2"]) -> Places:
         """Places in b of points of a, and whether b sees them."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from lfnet.errors import UserError
 from lfnet.evaluation.methods.feature_files import FeatureFile
 from lfnet.evaluation.methods.opencv_extractors import OPENCV_METHODS, OpenCVExtractor
 from lfnet.features import Features
@@ -117,13 +118,13 @@ class PythonExtractor:
         try:
             found = self._extractor(image, max_keypoints=max_keypoints, mask=mask)
         except (Exception, SystemExit) as error:  # Anybody's code: whatever it raises costs a picture, not the run.
-            raise ValueError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+            raise UserError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
         if not isinstance(found, Features):
-            raise ValueError(f"{self.name}: expected Features, got {type(found).__name__}")
+            raise UserError(f"{self.name}: expected Features, got {type(found).__name__}")
         size = (image.shape[1], image.shape[0])
         if len(found) > max_keypoints or found.image_size != size:
             asked, got = f"at most {max_keypoints} features of a picture {size}", f"{len(found)} of {found.image_size}"
-            raise ValueError(f"{self.name}: expected {asked}, got {got}")
+            raise UserError(f"{self.name}: expected {asked}, got {got}")
         return found
 
 
@@ -183,7 +184,7 @@ def make_methods(names: Sequence[str], device: str = "cpu") -> list[Method]:
     twice = sorted({name for name in taken if taken.count(name) > 1})
     if twice:
         got = ", ".join(twice)
-        raise ValueError(f"methods must have different names, got twice: {got}; give one another: NAME=METHOD")
+        raise UserError(f"methods must have different names, got twice: {got}; give one another: NAME=METHOD")
     return made
 
 
@@ -211,7 +212,7 @@ def _make(text: str, device: str) -> OpenCVExtractor | LFNetExtractor | FeatureF
         return FeatureFile(text)
     if colon:
         return _with_origin(PythonExtractor(_from_module(rival, path)), text)
-    raise ValueError(
+    raise UserError(
         f"no method {text!r}: expected one of {', '.join((*OPENCV_METHODS, *list_pretrained(), *RIVALS))}, a path to "
         ".safetensors or .h5, or module:factory"
     )
@@ -229,9 +230,9 @@ def _from_module(module: str, factory: str) -> Extractor:
             function: Callable[[], Any] = getattr(importlib.import_module(module), factory)
             extractor: Any = function()
         except Exception as error:  # Anybody's code: whatever it raises is said in one line.
-            raise ValueError(f"method {text}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+            raise UserError(f"method {text}: {type(error).__name__}: {' '.join(str(error).split())}") from error
     if not (hasattr(extractor, "__call__") and isinstance(getattr(extractor, "name", None), str)):  # noqa: B004
-        raise ValueError(
+        raise UserError(
             f"method {text}: expected {factory}() to give an extractor with a name, that can be called with a picture; "
             f"got {type(extractor).__name__}"
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from lfnet.errors import UserError
 from lfnet.features import Features
 from lfnet.integrations.hloc import FeatureFileError, list_names, open_file
 
@@ -162,7 +163,7 @@ def _features_of(arrays: dict[str, NDArray[Any]]) -> Features:
     count = len(keypoints)
     descriptors = arrays["descriptors"]
     if descriptors.ndim != 2 or descriptors.shape[1] != count:
-        raise ValueError(f"descriptors must have shape (D, {count}), got {descriptors.shape}")
+        raise UserError(f"descriptors must have shape (D, {count}), got {descriptors.shape}")
     width, height = (int(side) for side in arrays["image_size"].reshape(2))
     return Features(
         # Some programs keep more of a keypoint beside its place.

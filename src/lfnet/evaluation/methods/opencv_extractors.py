@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from lfnet.errors import UserError
 from lfnet.features import Features
 from lfnet.integrations.opencv import from_opencv
 
@@ -57,7 +58,7 @@ class OpenCVExtractor:
 
     def __init__(self, name: str) -> None:
         if name not in OPENCV_METHODS:
-            raise ValueError(f"name must be one of {', '.join(OPENCV_METHODS)}, got {name!r}")
+            raise UserError(f"name must be one of {', '.join(OPENCV_METHODS)}, got {name!r}")
         self.name = name
         self.origin = name
         """What `make_methods` makes it from."""
@@ -121,7 +122,7 @@ def _maker(name: str) -> Any:
     for module in (cv2, getattr(cv2, "xfeatures2d", None)):
         if hasattr(module, key):
             return getattr(module, key)
-    raise ValueError(
+    raise UserError(
         f"{name}: OpenCV {cv2.__version__} as installed here has no {key}; install opencv-contrib-python-headless, or "
         "opencv-python-headless below 5"
     )

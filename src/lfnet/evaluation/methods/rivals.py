@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lfnet.errors import UserError
 from lfnet.features import Features
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class RivalExtractor:
         self.wants_colour = rival.wants_colour
         version = _version(name, rival.package)
         if not weights.exists():
-            raise ValueError(f"{name}: no weights at {weights}; give {name}:PATH to {rival.weights}")
+            raise UserError(f"{name}: no weights at {weights}; give {name}:PATH to {rival.weights}")
         model, self._find = rival.load(weights, device)
         self._device = device
         self.parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -132,7 +133,7 @@ def make_rival(name: str, weights: Path | None, device: str = "cpu") -> RivalExt
         ValueError: in one line: no weights were named, or as `RivalExtractor`.
     """
     if weights is None:
-        raise ValueError(f"{name}: needs its weights: give {name}:PATH to {RIVALS[name].weights}")
+        raise UserError(f"{name}: needs its weights: give {name}:PATH to {RIVALS[name].weights}")
     return RivalExtractor(name, weights, device)
 
 
@@ -163,7 +164,7 @@ def _load_aliked(path: Path, device: str) -> tuple[nn.Module, Find]:
     try:
         from kornia.feature import ALIKED
     except ImportError as error:
-        raise ValueError(f"aliked: the installed kornia has no ALIKED; {INSTALL} --upgrade") from error
+        raise UserError(f"aliked: the installed kornia has no ALIKED; {INSTALL} --upgrade") from error
     tensors = _read(path, "aliked")
     model = _first_that_fits([lambda name=name: ALIKED(name, detection_threshold=0.0) for name in ALIKED_MODELS],
                              tensors, "aliked", path).to(device).eval()  # fmt: skip
@@ -185,7 +186,7 @@ def _load_xfeat(path: Path, device: str) -> tuple[nn.Module, Find]:
     try:
         from kornia.feature import XFeat
     except ImportError as error:
-        raise ValueError(f"xfeat: the installed kornia has no XFeat; {INSTALL} --upgrade") from error
+        raise UserError(f"xfeat: the installed kornia has no XFeat; {INSTALL} --upgrade") from error
     model = XFeat()
     _fill(model.net, _read(path, "xfeat"), "xfeat", path)
     model.to(device).eval()
@@ -229,9 +230,9 @@ def _load_superpoint(path: Path, device: str) -> tuple[nn.Module, Find]:
             str(path), local_files_only=True, output_loading_info=True, keypoint_threshold=0.0, max_keypoints=-1
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ValueError(f"superpoint: {path}: {_one_line(error)}; give {RIVALS['superpoint'].weights}") from error
+        raise UserError(f"superpoint: {path}: {_one_line(error)}; give {RIVALS['superpoint'].weights}") from error
     if about["missing_keys"]:
-        raise ValueError(f"superpoint: {path}: the weights lack {sorted(about['missing_keys'])[0]}; copy them again")
+        raise UserError(f"superpoint: {path}: the weights lack {sorted(about['missing_keys'])[0]}; copy them again")
     model.to(device).eval()
 
     def find(picture: Tensor, choose: Choose) -> tuple[Tensor, Tensor, Tensor]:
@@ -273,7 +274,7 @@ def _version(name: str, package: str) -> str:
     try:
         module = import_module(package)
     except ImportError as error:
-        raise ValueError(f"{name}: needs {package}, which is not installed: {INSTALL}") from error
+        raise UserError(f"{name}: needs {package}, which is not installed: {INSTALL}") from error
     return str(module.__version__)
 
 
@@ -286,9 +287,9 @@ def _read(path: Path, name: str) -> dict[str, Any]:
             return load_file(str(path))
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{name}: {path}: can't be read as weights ({_one_line(error)}); copy them again") from error
+        raise UserError(f"{name}: {path}: can't be read as weights ({_one_line(error)}); copy them again") from error
     if not isinstance(tensors, Mapping):
-        raise ValueError(f"{name}: {path}: expected tensors by name, got {type(tensors).__name__}")
+        raise UserError(f"{name}: {path}: expected tensors by name, got {type(tensors).__name__}")
     return dict(tensors)
 
 
@@ -297,11 +298,11 @@ def _fill(module: nn.Module, tensors: Mapping[str, Tensor], name: str, path: Pat
     try:
         left = module.load_state_dict(tensors, strict=False)
     except (RuntimeError, TypeError, AttributeError) as error:
-        raise ValueError(f"{name}: {path}: weights of another model ({_one_line(error)})") from error
+        raise UserError(f"{name}: {path}: weights of another model ({_one_line(error)})") from error
     missing = [key for key in left.missing_keys if not key.endswith(CONSTANTS)]
     if missing or left.unexpected_keys:
         what = f"lack {missing[0]}" if missing else f"hold {left.unexpected_keys[0]} too"
-        raise ValueError(f"{name}: {path}: weights of another model (they {what})")
+        raise UserError(f"{name}: {path}: weights of another model (they {what})")
 
 
 def _first_that_fits(
@@ -323,7 +324,7 @@ def _only_file(folder: Path, word: str) -> Path:
     found = sorted(file for file in folder.glob("*") if word in file.name) if folder.is_dir() else []
     if len(found) != 1:
         names = ", ".join(file.name for file in found) or "none"
-        raise ValueError(f"dedode: {folder}: expected one file with {word!r} in its name, got {names}")
+        raise UserError(f"dedode: {folder}: expected one file with {word!r} in its name, got {names}")
     return found[0]
 
 

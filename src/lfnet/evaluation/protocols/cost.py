@@ -23,6 +23,7 @@ from lfnet.evaluation.methods.extractors import wants_colour
 from lfnet.evaluation.methods.feature_files import FeatureFile
 from lfnet.evaluation.results import Row, Section
 from lfnet.images import to_grey
+from lfnet.settings import ConfigError
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
@@ -54,9 +55,9 @@ class CostSettings:
 
     def __post_init__(self) -> None:
         if not self.cases or min(min(case) for case in self.cases) < 1:
-            raise ValueError(f"cases must hold a positive width, height and budget each, got {self.cases}")
+            raise ConfigError(f"cases must hold a positive width, height and budget each, got {self.cases}")
         if self.rounds < 1 or (self.threads is not None and self.threads < 1):
-            raise ValueError(f"rounds and threads must be at least 1, got {self.rounds} and {self.threads}")
+            raise ConfigError(f"rounds and threads must be at least 1, got {self.rounds} and {self.threads}")
 
 
 def measure_cost(methods: Sequence[Method], settings: CostSettings, progress: Progress) -> Section:

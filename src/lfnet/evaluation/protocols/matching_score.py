@@ -21,6 +21,7 @@ from lfnet.evaluation.protocols import metrics
 from lfnet.evaluation.protocols.fairness import Failures, fair_rows
 from lfnet.evaluation.results import Row, Section
 from lfnet.matching import Neighbours
+from lfnet.settings import ConfigError
 
 if TYPE_CHECKING:
     from lfnet.evaluation.cache import Arrays
@@ -49,7 +50,7 @@ class MatchingSettings:
 
     def __post_init__(self) -> None:
         if not self.budgets or min(self.budgets) < 1:
-            raise ValueError(f"budgets must be at least 1, got {self.budgets}")
+            raise ConfigError(f"budgets must be at least 1, got {self.budgets}")
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,9 @@ class SweepSettings:
 
     def __post_init__(self) -> None:
         if any(zoom <= 0 for zoom in self.zooms):
-            raise ValueError(f"zooms must be positive factors, got {self.zooms}")
+            raise ConfigError(f"zooms must be positive factors, got {self.zooms}")
         if self.pairs < 1 or self.budget < 1:
-            raise ValueError(f"pairs and budget must be at least 1, got {self.pairs} and {self.budget}")
+            raise ConfigError(f"pairs and budget must be at least 1, got {self.pairs} and {self.budget}")
 
     def variants(self) -> list[Variant]:
         """Every transformation of the second picture that is measured."""

@@ -21,6 +21,7 @@ from lfnet.evaluation.unmeasured import Unmeasured, one_line
 from lfnet.images import ImageError, image_size, list_images, natural_key, read_image, shrink
 from lfnet.integrations.colmap import CameraSettings, ColmapDatabase, ColmapModel
 from lfnet.integrations.pycolmap_process import PycolmapError, has_pycolmap, run_pycolmap
+from lfnet.settings import ConfigError
 
 if TYPE_CHECKING:
     from jaxtyping import Int, UInt8
@@ -76,12 +77,12 @@ class StructureSettings:
     def __post_init__(self) -> None:
         for name, least in (("budget", 16), ("long_side", 64), ("max_pictures", 3)):
             if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+                raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
         for ratio in (*self.candidates, *self.ratios.values()):
             if not 0 < ratio <= 1:
-                raise ValueError(f"candidates and ratios must be in (0, 1], got {ratio}")
+                raise ConfigError(f"candidates and ratios must be in (0, 1], got {ratio}")
         if not self.candidates:
-            raise ValueError("candidates: at least one ratio, 1 for no test")
+            raise ConfigError("candidates: at least one ratio, 1 for no test")
 
     def ratios_of(self, method: Method) -> tuple[float, ...]:
         """What is tried for a method."""

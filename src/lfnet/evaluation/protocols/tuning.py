@@ -14,6 +14,7 @@ from lfnet.evaluation.data.pairs import Dataset
 from lfnet.evaluation.protocols.fairness import Failures, fair_rows
 from lfnet.evaluation.results import Row, Section
 from lfnet.evaluation.unmeasured import Unmeasured
+from lfnet.settings import ConfigError
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
@@ -69,15 +70,15 @@ class EstimationSettings:
 
     def __post_init__(self) -> None:
         if self.budget < 1 or self.tuning_pairs < 1 or self.max_iterations < 1:
-            raise ValueError("budget, tuning_pairs and max_iterations must be at least 1")
+            raise ConfigError("budget, tuning_pairs and max_iterations must be at least 1")
         if self.ratio is not None and not 0 < self.ratio <= 1:
-            raise ValueError(f"ratio must be in (0, 1], got {self.ratio}")
+            raise ConfigError(f"ratio must be in (0, 1], got {self.ratio}")
         if self.threshold is not None and self.threshold <= 0:
-            raise ValueError(f"threshold must be positive pixels, got {self.threshold}")
+            raise ConfigError(f"threshold must be positive pixels, got {self.threshold}")
         if self.every < 2:
-            raise ValueError(f"every must be at least 2, or no pair is left to report, got {self.every}")
+            raise ConfigError(f"every must be at least 2, or no pair is left to report, got {self.every}")
         if not 0 < self.confidence < 1:
-            raise ValueError(f"confidence must be in (0, 1), got {self.confidence}")
+            raise ConfigError(f"confidence must be in (0, 1), got {self.confidence}")
 
     def candidates(self) -> list[Estimator]:
         """What is tried, the default first."""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from lfnet.errors import UserError
 from lfnet.evaluation.intervals import Interval, difference_interval
 from lfnet.evaluation.results import UNTOUCHED_NAME, Results, Row, Section
 from lfnet.reports.benchmark.summary import direction, matched_rows, thresholds, turns, widest, worded, zooms
@@ -93,7 +94,7 @@ def compare(before: Results, after: Results, *, rename: Mapping[str, str] | None
     comparison.unmatched.extend(f"{title}: only in the second" for title in later)
     if not comparison.changes:
         reasons = [*comparison.refused, *comparison.unmatched] or ["the runs have no sections"]
-        raise ValueError(f"nothing can be compared: {reasons[0]}")
+        raise UserError(f"nothing can be compared: {reasons[0]}")
     return comparison
 
 
@@ -103,7 +104,7 @@ def _check_names(names: Mapping[str, str], before: Results, after: Results) -> N
         known = {method for section in results.sections for method in section.methods()}
         for name in wanted:
             if name not in known:
-                raise ValueError(f"rename: the {side} run has no method {name!r}, it has {', '.join(sorted(known))}")
+                raise UserError(f"rename: the {side} run has no method {name!r}, it has {', '.join(sorted(known))}")
 
 
 def differing_settings(before: Section, after: Section) -> list[str]:
