@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lfnet.errors import UserError
 from lfnet.geometry.filters import gaussian_blur
 from lfnet.images import GREY_WEIGHTS
 
@@ -65,7 +66,7 @@ def picture_tensor(
         ValueError: on another shape or type, on NaN or infinity, on a mask of another size.
     """
     if not isinstance(image, (Tensor, np.ndarray)):
-        raise ValueError(f"image: expected an array or a tensor, got {type(image).__name__}; see lfnet.read_image")
+        raise UserError(f"image: expected an array or a tensor, got {type(image).__name__}; see lfnet.read_image")
     if isinstance(image, np.ndarray):
         if image.ndim == 3 and image.shape[-1] in (1, 3):
             image = np.moveaxis(image, -1, 0)
@@ -73,7 +74,7 @@ def picture_tensor(
     if image.ndim == 2:
         image = image[None]
     if image.ndim != 3 or image.shape[0] not in (1, 3) or 0 in image.shape:
-        raise ValueError(f"image: expected (H, W), (H, W, 3) or (1 or 3, H, W), got shape {tuple(image.shape)}")
+        raise UserError(f"image: expected (H, W), (H, W, 3) or (1 or 3, H, W), got shape {tuple(image.shape)}")
     if image.dtype == torch.uint8:
         grey = image.float() / 255
     elif image.dtype == torch.uint16:
@@ -81,9 +82,9 @@ def picture_tensor(
     elif image.is_floating_point():
         grey = image.float()
     else:
-        raise ValueError(f"image: expected uint8, uint16 or floats in [0, 1], got {image.dtype}")
+        raise UserError(f"image: expected uint8, uint16 or floats in [0, 1], got {image.dtype}")
     if not bool(torch.isfinite(grey).all()):
-        raise ValueError("image: has NaN or infinite values; replace them, and hide those pixels with mask=")
+        raise UserError("image: has NaN or infinite values; replace them, and hide those pixels with mask=")
     if grey.shape[0] == 3:
         grey = (grey * grey.new_tensor(GREY_WEIGHTS).view(3, 1, 1)).sum(0, keepdim=True)
     if mask is None:
@@ -91,7 +92,7 @@ def picture_tensor(
     usable = torch.as_tensor(np.asarray(mask) if not isinstance(mask, Tensor) else mask)
     if usable.shape not in (grey.shape, grey.shape[1:]):
         wanted, got = tuple(grey.shape[1:]), tuple(usable.shape)
-        raise ValueError(f"mask: expected the size of its picture {wanted}, got {got}")
+        raise UserError(f"mask: expected the size of its picture {wanted}, got {got}")
     return grey, (usable.reshape(grey.shape) != 0).to(grey.device)
 
 

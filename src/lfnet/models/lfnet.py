@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lfnet.errors import UserError
 from lfnet.features import Features
 from lfnet.models.config import ExtractionSettings, LFNetConfig
 from lfnet.models.descriptor import Descriptor
@@ -134,7 +135,7 @@ class LFNet(nn.Module):
         pictures = _split(images)
         masks: Sequence[Any] = [None] * len(pictures) if mask is None else _split_masks(mask)
         if len(masks) != len(pictures):
-            raise ValueError(f"mask: expected one per picture ({len(pictures)}), got {len(masks)}")
+            raise UserError(f"mask: expected one per picture ({len(pictures)}), got {len(masks)}")
         device = next(self.parameters()).device
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
         prepared = []
@@ -180,15 +181,15 @@ class LFNet(nn.Module):
         scales = np.ones(count, np.float32) if scales is None else np.asarray(scales, np.float32)
         orientations = np.zeros(count, np.float32) if orientations is None else np.asarray(orientations, np.float32)
         if not (np.shape(keypoints) == (count, 2) and scales.shape == orientations.shape == (count,)):
-            raise ValueError(
+            raise UserError(
                 "describe: expected keypoints (N, 2), scales (N,) and orientations (N,), got "
                 f"{np.shape(keypoints)}, {scales.shape} and {orientations.shape}"
             )
         for name, values in (("keypoints", keypoints), ("scales", scales), ("orientations", orientations)):
             if not np.isfinite(values).all():
-                raise ValueError(f"describe: {name} has NaN or infinite values; leave those keypoints out")
+                raise UserError(f"describe: {name} has NaN or infinite values; leave those keypoints out")
         if (scales <= 0).any():
-            raise ValueError(f"describe: expected scales above 0, got {scales.min():g}")
+            raise UserError(f"describe: expected scales above 0, got {scales.min():g}")
         picture, valid = picture_tensor(image, None)
         if count == 0:
             return np.zeros((0, self.config.descriptor.dimension), np.float32)
@@ -314,7 +315,7 @@ def _split(images: Any) -> list[Any]:
     if images.ndim == 2 or _is_colour_array(images) or _is_colour_tensor(images):
         return [images]
     if images.ndim == 3 and min(images.shape[0], images.shape[-1]) <= 4:
-        raise ValueError(
+        raise UserError(
             f"images: {tuple(images.shape)} could be one picture or several; expected an array (H, W) or (H, W, 3), a "
             "tensor (1 or 3, H, W) or (B, C, H, W), or a list of pictures"
         )

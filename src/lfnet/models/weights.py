@@ -10,6 +10,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from lfnet.errors import UserError
 from lfnet.files.atomic import write_bytes
 from lfnet.models.config import LFNetConfig
 from lfnet.models.lfnet import LFNet
@@ -19,7 +20,7 @@ FORMAT = "lfnet-1"
 """Version of the header; a file of another format is refused."""
 
 
-class WeightsError(ValueError):
+class WeightsError(UserError):
     """A weights file that is missing, damaged, or of another configuration."""
 
 

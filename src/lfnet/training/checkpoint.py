@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 
+from lfnet.errors import UserError
 from lfnet.files.atomic import write_bytes
 from lfnet.models.lfnet import LFNet
 from lfnet.settings import config_to_dict
 from lfnet.training.config import TrainConfig, build_config
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A checkpoint that is missing, damaged, or of another run."""
 
 

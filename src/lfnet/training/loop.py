@@ -12,6 +12,7 @@ import torch
 
 from lfnet.data.loader import PairLoader, build_sources, describe_sources
 from lfnet.data.pair import Pair
+from lfnet.errors import UserError
 from lfnet.models.lfnet import LFNet
 from lfnet.models.weights import load_weights, save_weights
 from lfnet.settings import ConfigError, config_to_dict
@@ -31,7 +32,7 @@ from lfnet.training.validation import validate
 LAST, BEST, WEIGHTS = "last.ckpt", "best.safetensors", "last.safetensors"
 
 
-class TrainingError(ValueError):
+class TrainingError(UserError):
     """A run that cannot go on."""
 
 
