@@ -1,7 +1,12 @@
-"""What goes wrong by what a user gave: the base of every error whose message is meant for users."""
+"""What goes wrong by what a user gave: the base of every error whose message is meant for users, and its one line."""
 
 from __future__ import annotations
 
 
 class UserError(ValueError):
     """Something that the user can mend; the message names it, what was expected, what came, and the likely remedy."""
+
+
+def one_line(error: BaseException | str) -> str:
+    """What an error says, without its line breaks; its type where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

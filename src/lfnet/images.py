@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, UnidentifiedImageError
 
 from lfnet.coordinates import Size
-from lfnet.errors import UserError
+from lfnet.errors import UserError, one_line
 
 MAX_PIXELS = 100_000_000
 """Largest picture read unless asked otherwise: decoded to RGB it takes 300 MB."""
@@ -233,7 +233,7 @@ def _decode(path: str | Path, max_pixels: int, exif_rotate: bool) -> NDArray[np.
             if isinstance(error, ImageError):
                 raise
             raise ImageError(
-                path, f"damaged or cut short ({_one_line(error)})", "fetch the file again"
+                path, f"damaged or cut short ({one_line(error)})", "fetch the file again"
             ) from error
     return turned_upright(pixels, turn)
 
@@ -251,10 +251,10 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
             raise ImageError(path, "the file is empty", "fetch it again") from error
         raise ImageError(path, "not a picture in any known format", "check what the file holds") from error
     except (SyntaxError, EOFError, ValueError) as error:
-        raise ImageError(path, f"damaged header ({_one_line(error)})", "fetch the file again") from error
+        raise ImageError(path, f"damaged header ({one_line(error)})", "fetch the file again") from error
     except OSError as error:
         if error.errno is None:
-            raise ImageError(path, f"damaged header ({_one_line(error)})", "fetch the file again") from error
+            raise ImageError(path, f"damaged header ({one_line(error)})", "fetch the file again") from error
         raise ImageError(path, f"can't be read ({error.strerror})", "check its permissions") from error
     with picture:
         yield picture
@@ -330,7 +330,3 @@ def turned_upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.ui
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
     return np.ascontiguousarray(pixels)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

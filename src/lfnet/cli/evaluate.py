@@ -15,9 +15,9 @@ import tyro
 from lfnet.cli.options import UsageError, pick_device
 from lfnet.evaluation.data.data_settings import DataSettings
 from lfnet.evaluation.suite import BenchmarkSettings, ProtocolName
+from lfnet.progress import Say
 
 if TYPE_CHECKING:
-    from lfnet.evaluation.protocols.matching_score import Progress
     from lfnet.reports.benchmark.run import Request
 
 METHODS = ("sift", "rootsift", "orb", "lfnet-cpu")
@@ -207,7 +207,7 @@ def typed() -> str:
 
 
 @contextmanager
-def status() -> Iterator[Progress]:
+def status() -> Iterator[Say]:
     """A line that says what is being measured; on no terminal, one for each section."""
     from tqdm import tqdm
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
+
+from lfnet.files.checksum import checksum
 
 if TYPE_CHECKING:
     from lfnet.file_extraction import ExtractionReport, FileSettings
@@ -109,7 +110,7 @@ def extract(
 
 def _identity(weights: Path) -> str:
     """Name and content of a weights file, by which a features file knows whether it may be continued."""
-    return f"{weights.stem} {hashlib.sha256(weights.read_bytes()).hexdigest()[:16]}"
+    return f"{weights.stem} {checksum(weights)[:16]}"
 
 
 def _tell(report: ExtractionReport, output: Path, settings: FileSettings) -> int:

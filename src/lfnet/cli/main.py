@@ -8,6 +8,8 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
+from lfnet.errors import one_line
+
 COMMANDS = {
     "extract": "pictures to a features file (HDF5, hloc's layout)",
     "match": "match two pictures, or the pairs of a list on a features file",
@@ -118,9 +120,9 @@ def _explained(command: str, error: Exception) -> str | None:
         return f"'{command}' needs the module {error.name!r}: pip install 'lfnet[{extra}]'"
     if isinstance(error, OSError) and error.strerror:
         place = f"{error.filename}: " if error.filename else ""
-        return _one_line(f"{place}{error.strerror}{_remedy(error)}")
+        return one_line(f"{place}{error.strerror}{_remedy(error)}")
     if isinstance(error, (ValueError, OSError)):
-        return _one_line(str(error)) or type(error).__name__
+        return one_line(error)
     if isinstance(error, (MemoryError, RuntimeError)):
         from lfnet.file_extraction import is_out_of_memory
 
@@ -137,10 +139,6 @@ def _remedy(error: OSError) -> str:
             "; make room and run the same command again (what is finished is kept, nothing is half-written)"
         )
     return ""
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _help() -> str:

@@ -17,7 +17,7 @@ from lfnet.cli.options import pick_device
 from lfnet.preparation.from_colmap_model import ModelSettings
 from lfnet.preparation.from_photos import PhotoSettings
 from lfnet.preparation.from_recording import RecordingSettings
-from lfnet.preparation.steps import Progress, Say
+from lfnet.progress import Progress, Say
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import cv2
 import numpy as np
 
-from lfnet.errors import UserError
+from lfnet.errors import UserError, one_line
 from lfnet.evaluation.cache import Arrays, Cache, digest
 from lfnet.evaluation.data.views import UNTOUCHED, TransformedImage, Variant, beyond_reach, transform_image
 from lfnet.evaluation.methods.extractors import settings_of, states_settings, wants_colour
 from lfnet.evaluation.methods.feature_files import FeatureFile
-from lfnet.evaluation.unmeasured import Unmeasured, one_line
+from lfnet.evaluation.unmeasured import Unmeasured
 from lfnet.features import Features
 from lfnet.images import to_grey
 from lfnet.matching import Neighbours

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from lfnet.errors import one_line
 from lfnet.evaluation.data.data_settings import DataSettings
 from lfnet.evaluation.data.datasets import open_data
 from lfnet.evaluation.data.pairs import Dataset
@@ -24,10 +25,10 @@ from lfnet.evaluation.protocols.pose import PoseSettings, measure_pose, pose_tas
 from lfnet.evaluation.protocols.structure import StructureSettings, measure_structure
 from lfnet.evaluation.protocols.tuning import EstimationSettings, Task, Tuning, pooled
 from lfnet.evaluation.results import describe_environment
+from lfnet.progress import Say
 
 if TYPE_CHECKING:
     from lfnet.evaluation.feature_source import FeatureSource
-    from lfnet.evaluation.protocols.matching_score import Progress
     from lfnet.evaluation.results import Section
 
 ProtocolName = Literal["matching", "sweep", "pose", "homography", "structure", "cost"]
@@ -79,7 +80,7 @@ def open_all(paths: Sequence[str], settings: DataSettings) -> tuple[list[Dataset
         try:
             dataset = _open(name, path, settings)
         except (ValueError, OSError, ModuleNotFoundError) as error:
-            lines.append(" ".join(str(error).split()))
+            lines.append(one_line(error))
             continue
         if any(dataset.name == other.name for other in opened):
             folder = path.resolve().parent.name
@@ -118,7 +119,7 @@ def measure(
     source: FeatureSource,
     protocols: Sequence[ProtocolName],
     settings: BenchmarkSettings,
-    progress: Progress,
+    progress: Say,
 ) -> Iterator[tuple[Section, Dataset | None]]:
     """Every protocol on all that it fits.
 
@@ -174,7 +175,7 @@ def _match(
     dataset: Dataset,
     source: FeatureSource,
     settings: BenchmarkSettings,
-    progress: Progress,
+    progress: Say,
 ) -> Section | None:
     """A protocol that matches alone; None where it doesn't fit."""
     if all(pair.truth is None for pair in dataset.pairs):
@@ -191,7 +192,7 @@ def _estimate(
     dataset: Dataset,
     source: FeatureSource,
     settings: BenchmarkSettings,
-    progress: Progress,
+    progress: Say,
     tuning: Tuning | None,
 ) -> Section | None:
     """A protocol that estimates geometry; None where it doesn't fit."""

@@ -7,8 +7,3 @@ from lfnet.errors import UserError
 
 class Unmeasured(UserError):
     """A method has no features of a picture: one line that says which, why, and the remedy."""
-
-
-def one_line(error: BaseException) -> str:
-    """What an error says, without its line breaks; its type where it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__

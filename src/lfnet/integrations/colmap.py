@@ -22,7 +22,8 @@ from lfnet.features import Features
 from lfnet.files.atomic import make_folder, write_bytes
 from lfnet.images import image_size, natural_key
 from lfnet.integrations.opencv import PATCH_PIXELS
-from lfnet.integrations.pycolmap_process import Progress, run_pycolmap
+from lfnet.integrations.pycolmap_process import run_pycolmap
+from lfnet.progress import Counter
 
 CameraModel = Literal["SIMPLE_RADIAL", "RADIAL", "OPENCV", "PINHOLE", "SIMPLE_PINHOLE"]
 
@@ -181,7 +182,7 @@ class ColmapDatabase:
         threads: int = -1,
         seed: int = 0,
         least_pictures: int = 3,
-        progress: Progress | None = None,
+        progress: Counter | None = None,
     ) -> list[ColmapModel]:
         """Incremental structure from motion, under COLMAP's defaults.
 

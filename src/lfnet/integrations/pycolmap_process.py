@@ -7,17 +7,14 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from lfnet.errors import UserError
-from lfnet.polling import repeated
-
-Progress = Callable[[int, int], None]
-"""Called with how many are done, and how many there are."""
+from lfnet.progress import Counter, repeated
 
 LAST_LINES = 3
 """Lines of COLMAP's own log that an error repeats."""
@@ -32,7 +29,7 @@ def has_pycolmap() -> bool:
     return find_spec("pycolmap") is not None
 
 
-def run_pycolmap(task: str, log: Path, progress: Progress | None = None, **values: Any) -> dict[str, Any]:
+def run_pycolmap(task: str, log: Path, progress: Counter | None = None, **values: Any) -> dict[str, Any]:
     """Do a task of `pycolmap_worker` in a new process, and wait for it.
 
     Args:
@@ -82,7 +79,7 @@ def run_pycolmap(task: str, log: Path, progress: Progress | None = None, **value
 
 
 @contextmanager
-def counting_pairs(database: Path, expected: int, progress: Progress, seconds: float = 1.0) -> Iterator[None]:
+def counting_pairs(database: Path, expected: int, progress: Counter, seconds: float = 1.0) -> Iterator[None]:
     """Report how many pairs a database holds again and again while the block lasts.
 
     From this process, never from pycolmap's: two copies of SQLite in one process take each other's locks on a database

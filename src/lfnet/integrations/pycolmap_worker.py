@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pycolmap
 
-from lfnet.polling import repeated
+from lfnet.progress import repeated
 
 Report = Callable[..., None]
 """Called with keyword arguments: a line of JSON for the caller."""

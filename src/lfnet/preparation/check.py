@@ -14,10 +14,11 @@ from lfnet.data.reconstructions.colmap_model import Reconstruction, read_reconst
 from lfnet.data.scenes.pair_table import SPLITS, PairTable
 from lfnet.data.scenes.scene import Scene
 from lfnet.errors import UserError
+from lfnet.files.checksum import checksum
 from lfnet.preparation.depth import Agreement, measure_agreement
-from lfnet.preparation.manifest import checksum, plain
+from lfnet.preparation.manifest import plain
 from lfnet.preparation.reprojection import REFERENCE_SIDE, MatchedPicture, Reprojection, compare, matched_picture
-from lfnet.preparation.steps import Progress
+from lfnet.progress import Progress
 
 MOST_MAPS = 500
 """Depth maps that are read at most, evenly spread: a recording of 10^4 takes no longer than one of 500."""

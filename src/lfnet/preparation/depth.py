@@ -22,8 +22,8 @@ from lfnet.images import read_grey
 from lfnet.preparation.consistency import ConsistencySettings, DepthView, confirmations, drop_speckles
 from lfnet.preparation.plane_refinement import RefinementSettings, refine
 from lfnet.preparation.plane_sweep import PosedPicture, SweepResult, SweepSettings, sweep
-from lfnet.preparation.steps import Counter
 from lfnet.preparation.view_selection import SparseGeometry
+from lfnet.progress import Counter
 from lfnet.settings import ConfigError
 
 Item = TypeVar("Item")

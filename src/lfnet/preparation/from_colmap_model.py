@@ -19,7 +19,8 @@ from lfnet.preparation.manifest import check_room, check_target, plain
 from lfnet.preparation.pairs import PairSettings
 from lfnet.preparation.scene_steps import SceneMaker, replace_folder
 from lfnet.preparation.sfm import shortened
-from lfnet.preparation.steps import LOG, PreparationError, Progress, Say, Step, describe_tree, remove
+from lfnet.preparation.steps import LOG, PreparationError, Step, describe_tree, remove
+from lfnet.progress import Progress, Say
 from lfnet.settings import ConfigError
 
 MODEL_PLACES = (".", "sparse", "sparse/0", "model")

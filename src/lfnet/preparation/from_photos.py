@@ -15,8 +15,9 @@ from lfnet.preparation.manifest import check_room, check_target, plain
 from lfnet.preparation.pairs import PairSettings
 from lfnet.preparation.scene_steps import SceneMaker, replace_folder
 from lfnet.preparation.sfm import SfmSettings, StructureFromMotion, choose_pairing, expected_pairs, shortened
-from lfnet.preparation.steps import PreparationError, Progress, Say, Step, describe_tree, remove
+from lfnet.preparation.steps import PreparationError, Step, describe_tree, remove
 from lfnet.preparation.survey import Survey, photo_names, survey_photos
+from lfnet.progress import Progress, Say
 from lfnet.settings import ConfigError
 
 SIZE = 640

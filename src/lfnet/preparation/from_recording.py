@@ -22,7 +22,8 @@ from lfnet.preparation.depth import DepthSettings
 from lfnet.preparation.manifest import check_target, plain
 from lfnet.preparation.pairs import PairSettings
 from lfnet.preparation.scene_steps import SceneMaker
-from lfnet.preparation.steps import PreparationError, Progress, Say, Step, describe_tree, remove
+from lfnet.preparation.steps import PreparationError, Step, describe_tree, remove
+from lfnet.progress import Progress, Say
 from lfnet.settings import ConfigError
 
 

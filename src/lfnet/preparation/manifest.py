@@ -3,7 +3,6 @@ one is finished."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -17,6 +16,7 @@ from typing import Any
 from lfnet.data.reconstructions.colmap_model import ReconstructionError, read_reconstruction
 from lfnet.data.scenes.scene import FORMAT, VERSION, depth_path
 from lfnet.files.atomic import write_bytes
+from lfnet.files.checksum import checksum
 from lfnet.preparation.steps import LOG, RECORD, WORK, PreparationError, Record
 
 MANIFEST = "manifest.json"
@@ -46,15 +46,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None  # JSON has no NaN.
     return str(value) if isinstance(value, Path) else value
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def checked_files(scene: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from lfnet.files.hdf5 import replacing_hdf5
 from lfnet.preparation.candidates import VOXEL, candidate_pairs, voxels
 from lfnet.preparation.overlap import Measurements, Thumbnails, measure_pairs, read_thumbnails
 from lfnet.preparation.split import Split, split_by_place
+from lfnet.progress import Counter, Progress
 
 OVERLAP_BINS = 4
 """Equal parts of the range of overlap."""
@@ -38,9 +39,6 @@ SHARED_POINTS = 5
 """Least sparse points that a candidate pair shares: fewer are often wrong ones."""
 SHARED_VOXELS = 2
 """Least voxels that a candidate pair shares."""
-
-Progress = Callable[[str, int, int], object]
-"""Told the step, and how many of how many are done."""
 
 
 class PairError(UserError):
@@ -256,7 +254,7 @@ def balancing_weights(kinds: NDArray[np.integer]) -> NDArray[np.float32]:
     return (weights / weights.mean()).astype(np.float32) if len(weights) else weights.astype(np.float32)
 
 
-def _step(progress: Progress | None, name: str) -> Callable[[int, int], object] | None:
+def _step(progress: Progress | None, name: str) -> Counter | None:
     return None if progress is None else lambda done, total: progress(name, done, total)
 
 

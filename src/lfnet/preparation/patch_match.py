@@ -14,7 +14,8 @@ from lfnet.images import read_grey
 from lfnet.integrations.pycolmap_process import has_pycolmap, run_pycolmap
 from lfnet.preparation.depth import DepthSettings, write_depth
 from lfnet.preparation.imported_depth import import_depth
-from lfnet.preparation.steps import LOG, Counter, PreparationError, remove
+from lfnet.preparation.steps import LOG, PreparationError, remove
+from lfnet.progress import Counter
 
 SOURCES = 20
 """Views that PatchMatch compares a view with, as many as COLMAP's own workspaces ask for."""

@@ -21,7 +21,8 @@ from lfnet.preparation.depth import Agreement, DepthMaps, DepthSettings, measure
 from lfnet.preparation.manifest import MANIFEST, missing_files, plain, says_already, write_manifest
 from lfnet.preparation.pairs import PairSettings, make_pair_table, write_pair_table
 from lfnet.preparation.patch_match import import_patch_match, run_patch_match, uses_patch_match
-from lfnet.preparation.steps import LOG, RECORD, WORK, Progress, Record, Say, Step, remove, run_steps
+from lfnet.preparation.steps import LOG, RECORD, WORK, Record, Step, remove, run_steps
+from lfnet.progress import Progress, Say
 
 
 class SceneMaker(ABC):

@@ -13,8 +13,9 @@ import numpy as np
 from lfnet.data.reconstructions.colmap_model import Points, Reconstruction, read_reconstruction
 from lfnet.files.atomic import replacing
 from lfnet.integrations.pycolmap_process import PycolmapError, counting_pairs, run_pycolmap
-from lfnet.preparation.steps import LOG, Counter, PreparationError, remove
+from lfnet.preparation.steps import LOG, PreparationError, remove
 from lfnet.preparation.survey import Survey, camera_groups
+from lfnet.progress import Counter
 from lfnet.settings import ConfigError
 
 Pairing = Literal["auto", "exhaustive", "sequential", "spatial", "vocabulary"]

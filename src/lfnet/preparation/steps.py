@@ -14,10 +14,11 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from lfnet.errors import UserError
 from lfnet.files.atomic import write_bytes
+from lfnet.progress import Say
 
 WORK = "work"
 """Folder of a scene for what only its making needs."""
@@ -29,20 +30,6 @@ LOG = "colmap.log"
 
 class PreparationError(UserError):
     """Data that no scene can be made of; the message is one line with the remedy."""
-
-
-class Progress(Protocol):
-    """Told how a step goes on."""
-
-    def __call__(self, step: str, done: int, total: int) -> None:
-        """`done` of `total` in a step."""
-        ...
-
-
-Counter = Callable[[int, int], None]
-"""Called with how many are done of one step, and how many there are."""
-Say = Callable[[str], None]
-"""Called with each line of news."""
 
 
 @dataclass(frozen=True)

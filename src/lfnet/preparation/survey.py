@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from lfnet.files.atomic import make_folder, replacing
+from lfnet.files.checksum import checksum
 from lfnet.images import ImageError, list_images, read_image, turned_upright
 from lfnet.preparation.steps import PreparationError
 
@@ -142,8 +142,7 @@ def _too_few(folder: Path, survey: Survey) -> str:
 
 def _content(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.sha256(file.read()).hexdigest()
+        return checksum(path)
     except OSError as error:
         raise ImageError(path, f"can't be read ({error.strerror})", "check its permissions") from error
 

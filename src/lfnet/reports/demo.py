@@ -20,6 +20,7 @@ from lfnet.evaluation.results import Results, describe_environment, write_result
 from lfnet.evaluation.suite import about_methods
 from lfnet.files.atomic import make_folder, write_bytes
 from lfnet.matching import mutual_nearest_neighbours
+from lfnet.progress import Say
 from lfnet.reports.demo_page import Drawing, demo_page
 from lfnet.reports.drawing import draw_matches
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from lfnet.evaluation.data.pairs import Dataset
     from lfnet.evaluation.feature_source import FeatureSource
     from lfnet.evaluation.methods.extractors import Method
-    from lfnet.evaluation.protocols.matching_score import Progress, SweepSettings
+    from lfnet.evaluation.protocols.matching_score import SweepSettings
 
 RIGHT_WITHIN = 5.0
 """Pixels from the true place within which a match is drawn as right: the matching score's threshold."""
@@ -49,7 +50,7 @@ def run_demo(
     output: Path,
     source: FeatureSource,
     settings: SweepSettings,
-    progress: Progress,
+    progress: Say,
     *,
     drawn_turn: int = 120,
     command: str = "",

@@ -13,7 +13,7 @@ from lfnet.data.scenes.scene import Scene
 from lfnet.files.atomic import make_folder, replacing, write_bytes
 from lfnet.preparation.check import SceneReport
 from lfnet.preparation.reprojection import EPIPOLAR, RATIO, REFERENCE_SIDE
-from lfnet.preparation.steps import Progress
+from lfnet.progress import Progress
 from lfnet.reports.canvas import Picture
 from lfnet.reports.scene_pictures import chosen_pairs, draw_cameras, draw_depth, draw_overlays, draw_pairs
 

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lfnet.errors import UserError
+from lfnet.errors import UserError, one_line
 
 FORMAT = "lfnet-pairs"
 VERSION = 1
@@ -110,7 +110,7 @@ def read_pair_table(path: str | Path) -> PairTable:
     except PairTableError:
         raise
     except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        cause = " ".join(str(error).split())
+        cause = one_line(error)
         raise PairTableError(f"{path}: can't be read ({cause}); delete it and run `lfnet prepare` again") from error
     table = PairTable(names=names, overlap_range=(low, high), **pictures, **columns)  # type: ignore[arg-type]
     check_pair_table(table, path)

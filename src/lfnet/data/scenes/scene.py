@@ -25,7 +25,7 @@ from lfnet.data.frames import Frame
 from lfnet.data.layouts import read_frames
 from lfnet.data.reconstructions.colmap_model import Reconstruction, ReconstructionError, find_model, read_reconstruction
 from lfnet.data.scenes.pair_table import PairTable, PairTableError, read_pair_table
-from lfnet.errors import UserError
+from lfnet.errors import UserError, one_line
 from lfnet.images import read_image
 
 FORMAT = "lfnet-scene"
@@ -146,7 +146,7 @@ def read_depth_file(path: str | Path, size: Size) -> NDArray[np.float32]:
         with h5py.File(path, "r") as file:
             depth = np.asarray(file["depth"], np.float32)
     except (OSError, KeyError, ValueError) as error:
-        cause = " ".join(str(error).split())
+        cause = one_line(error)
         raise SceneError(f"{path}: depth can't be read ({cause}); delete it if it is there, and {AGAIN}") from error
     if depth.shape != (size[1], size[0]):
         expected = f"{size[0]}x{size[1]}"

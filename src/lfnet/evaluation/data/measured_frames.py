@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from lfnet.coordinates import resize_matrix
-from lfnet.errors import UserError
+from lfnet.errors import UserError, one_line
 from lfnet.evaluation.data.pairs import RelativePose
 from lfnet.evaluation.data.truth import Camera, DepthTruth, TransformedTruth, visible_share
 from lfnet.evaluation.unmeasured import Unmeasured
@@ -125,7 +125,7 @@ class FrameTruth:
         try:
             camera_a, camera_b = self.frames.camera(self.name_a), self.frames.camera(self.name_b)
         except (ValueError, OSError) as error:
-            raise Unmeasured(" ".join(str(error).split())) from error
+            raise Unmeasured(one_line(error)) from error
         matrices = [self.frames.shrunk_from_stored(name) for name in (self.name_a, self.name_b)]
         return TransformedTruth(DepthTruth(camera_a, camera_b), *matrices)
 

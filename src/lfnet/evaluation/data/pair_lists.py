@@ -15,7 +15,7 @@ import numpy as np
 from lfnet.coordinates import pixel_from_colmap, resize_matrix
 from lfnet.data.frames import check_pose
 from lfnet.data.recordings.calibration import check_intrinsics
-from lfnet.errors import UserError
+from lfnet.errors import UserError, one_line
 from lfnet.evaluation.data.measured_frames import evenly
 from lfnet.evaluation.data.pairs import Dataset, EvaluationPair, RelativePose
 from lfnet.images import image_size, read_image, shrink, shrunk_size
@@ -240,7 +240,7 @@ def _read_scene_info(file: Path, listed: list[ListedPair], skipped: list[str]) -
                 subset=file.stem,
             )
         except (ValueError, TypeError, IndexError, KeyError, np.linalg.LinAlgError) as error:
-            skipped.append(f"{file.name}, pair {number}: it can't be used ({' '.join(str(error).split())})")
+            skipped.append(f"{file.name}, pair {number}: it can't be used ({one_line(error)})")
             continue
         listed.append(pair)
 
@@ -340,7 +340,7 @@ def read_object_arrays(path: Path, names: tuple[str, ...]) -> dict[str, Array]:
     except pickle.UnpicklingError as error:
         raise UserError(f"{path}: refused: {error}") from error
     except (zipfile.BadZipFile, ValueError, TypeError, EOFError, AttributeError, IndexError, MemoryError) as error:
-        raise UserError(f"{path}: no .npz file of arrays ({' '.join(str(error).split())}); fetch it again") from error
+        raise UserError(f"{path}: no .npz file of arrays ({one_line(error)}); fetch it again") from error
 
 
 def _read_array(content: bytes) -> Array:

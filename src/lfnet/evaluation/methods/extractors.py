@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import inspect
 import os
@@ -14,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from lfnet.errors import UserError
+from lfnet.errors import UserError, one_line
 from lfnet.evaluation.methods.feature_files import FeatureFile
 from lfnet.evaluation.methods.opencv_extractors import OPENCV_METHODS, OpenCVExtractor
 from lfnet.features import Features
+from lfnet.files.checksum import checksum
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +80,7 @@ def _source_of(thing: object) -> dict[str, Any]:
     about: dict[str, Any] = {"kind": "python", "class": f"{kind.__module__}.{kind.__qualname__}"}
     try:
         path = inspect.getsourcefile(kind)
-        about["source"] = hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else ""
+        about["source"] = checksum(Path(path)) if path else ""
     except (OSError, TypeError):
         about["source"] = ""  # Typed at a prompt: there is no file to tell versions apart by.
     return about
@@ -118,7 +118,7 @@ class PythonExtractor:
         try:
             found = self._extractor(image, max_keypoints=max_keypoints, mask=mask)
         except (Exception, SystemExit) as error:  # Anybody's code: whatever it raises costs a picture, not the run.
-            raise UserError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+            raise UserError(f"{type(error).__name__}: {one_line(error)}") from error
         if not isinstance(found, Features):
             raise UserError(f"{self.name}: expected Features, got {type(found).__name__}")
         size = (image.shape[1], image.shape[0])
@@ -230,7 +230,7 @@ def _from_module(module: str, factory: str) -> Extractor:
             function: Callable[[], Any] = getattr(importlib.import_module(module), factory)
             extractor: Any = function()
         except Exception as error:  # Anybody's code: whatever it raises is said in one line.
-            raise UserError(f"method {text}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+            raise UserError(f"method {text}: {type(error).__name__}: {one_line(error)}") from error
     if not (hasattr(extractor, "__call__") and isinstance(getattr(extractor, "name", None), str)):  # noqa: B004
         raise UserError(
             f"method {text}: expected {factory}() to give an extractor with a name, that can be called with a picture; "

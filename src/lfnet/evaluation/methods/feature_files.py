@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from lfnet.errors import UserError
 from lfnet.features import Features
+from lfnet.files.checksum import checksum
 from lfnet.integrations.hloc import FeatureFileError, list_names, open_file
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class FeatureFile:
         """Keypoints of the picture that has most: a larger budget can't be measured fairly."""
         self.settings: dict[str, Any] = {
             "kind": "file",
-            "sha256": _sha256(self.path),
+            "sha256": checksum(self.path),
             "order": "by score" if scored else "as in the file, which has no scores",
             "most_keypoints": self.most_keypoints,
         }
@@ -131,14 +131,6 @@ def _count(group: h5py.Group) -> int:
     """Keypoints of a picture; only the header is read."""
     keypoints = group["keypoints"]
     return int(keypoints.shape[0]) if isinstance(keypoints, h5py.Dataset) and keypoints.ndim else 0
-
-
-def _sha256(path: Path) -> str:
-    state = hashlib.sha256()
-    with path.open("rb") as content:
-        while block := content.read(1 << 20):
-            state.update(block)
-    return state.hexdigest()
 
 
 def _endings(names: Iterable[str]) -> dict[str, list[str]]:

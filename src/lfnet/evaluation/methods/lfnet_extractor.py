@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import lfnet
+from lfnet.files.checksum import checksum
 from lfnet.models.config import ExtractionSettings
 from lfnet.models.lfnet import LFNet
 from lfnet.models.weights import resolve_weights
@@ -75,7 +76,7 @@ class LFNetExtractor:
         """
         model = LFNet.from_pretrained(name_or_path).to(device).eval()
         name = Path(name_or_path).stem if name_or_path.endswith(".safetensors") else name_or_path
-        made = cls(model, name, weights=hashlib.sha256(resolve_weights(name_or_path).read_bytes()).hexdigest())
+        made = cls(model, name, weights=checksum(resolve_weights(name_or_path)))
         made.origin = name_or_path
         return made
 

@@ -7,7 +7,6 @@ orientation with a keypoint: those are 1 and 0.
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from lfnet.errors import UserError
 from lfnet.features import Features
+from lfnet.files.checksum import checksum
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, UInt8
@@ -84,7 +84,7 @@ class RivalExtractor:
         self.settings: dict[str, Any] = {
             "kind": "rival",
             "rival": name,
-            "weights": _sha256(weights),
+            "weights": checksum(*_files(weights)),
             "device": device,
             rival.package: version,
             "torch": torch.__version__,
@@ -230,7 +230,7 @@ def _load_superpoint(path: Path, device: str) -> tuple[nn.Module, Find]:
             str(path), local_files_only=True, output_loading_info=True, keypoint_threshold=0.0, max_keypoints=-1
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise UserError(f"superpoint: {path}: {_one_line(error)}; give {RIVALS['superpoint'].weights}") from error
+        raise UserError(f"superpoint: {path}: {_told_by(error)}; give {RIVALS['superpoint'].weights}") from error
     if about["missing_keys"]:
         raise UserError(f"superpoint: {path}: the weights lack {sorted(about['missing_keys'])[0]}; copy them again")
     model.to(device).eval()
@@ -287,7 +287,7 @@ def _read(path: Path, name: str) -> dict[str, Any]:
             return load_file(str(path))
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise UserError(f"{name}: {path}: can't be read as weights ({_one_line(error)}); copy them again") from error
+        raise UserError(f"{name}: {path}: can't be read as weights ({_told_by(error)}); copy them again") from error
     if not isinstance(tensors, Mapping):
         raise UserError(f"{name}: {path}: expected tensors by name, got {type(tensors).__name__}")
     return dict(tensors)
@@ -298,7 +298,7 @@ def _fill(module: nn.Module, tensors: Mapping[str, Tensor], name: str, path: Pat
     try:
         left = module.load_state_dict(tensors, strict=False)
     except (RuntimeError, TypeError, AttributeError) as error:
-        raise UserError(f"{name}: {path}: weights of another model ({_one_line(error)})") from error
+        raise UserError(f"{name}: {path}: weights of another model ({_told_by(error)})") from error
     missing = [key for key in left.missing_keys if not key.endswith(CONSTANTS)]
     if missing or left.unexpected_keys:
         what = f"lack {missing[0]}" if missing else f"hold {left.unexpected_keys[0]} too"
@@ -328,13 +328,11 @@ def _only_file(folder: Path, word: str) -> Path:
     return found[0]
 
 
-def _sha256(path: Path) -> str:
-    state = hashlib.sha256()
-    for file in [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file()):
-        state.update(file.read_bytes())
-    return state.hexdigest()
+def _files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
 
 
-def _one_line(error: BaseException) -> str:
+def _told_by(error: BaseException) -> str:
+    """The second line, where there is one: torch's first only says that something failed."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[min(1, len(lines) - 1)] if lines else type(error).__name__

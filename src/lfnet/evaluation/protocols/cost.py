@@ -19,10 +19,12 @@ import cv2
 import numpy as np
 import torch
 
+from lfnet.errors import one_line
 from lfnet.evaluation.methods.extractors import wants_colour
 from lfnet.evaluation.methods.feature_files import FeatureFile
 from lfnet.evaluation.results import Row, Section
 from lfnet.images import to_grey
+from lfnet.progress import Say
 from lfnet.settings import ConfigError
 
 if TYPE_CHECKING:
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
     from numpy import ndarray as Array
 
     from lfnet.evaluation.methods.extractors import Extractor, Method
-
-    Progress = Callable[[str], None]
 
 SPREAD = (10, 90)
 """Percentiles of the rounds that are shown beside the median."""
@@ -60,7 +60,7 @@ class CostSettings:
             raise ConfigError(f"rounds and threads must be at least 1, got {self.rounds} and {self.threads}")
 
 
-def measure_cost(methods: Sequence[Method], settings: CostSettings, progress: Progress) -> Section:
+def measure_cost(methods: Sequence[Method], settings: CostSettings, progress: Say) -> Section:
     """Time, memory and size of every method that can be run.
 
     Methods take turns: each round runs every one once on the same picture, so that a busy machine slows all alike.
@@ -204,7 +204,7 @@ def _working(
             call()
         except (ValueError, RuntimeError, MemoryError, cv2.error) as error:
             size = f"{picture.shape[1]}x{picture.shape[0]}"
-            failures.append(f"{extractor.name} at {size}: {' '.join(str(error).split())}")
+            failures.append(f"{extractor.name} at {size}: {one_line(error)}")
             continue
         calls[extractor.name] = extractor, call
     return calls, failures

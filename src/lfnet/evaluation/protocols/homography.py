@@ -20,6 +20,7 @@ from lfnet.evaluation.protocols.geometry_metrics import (
 from lfnet.evaluation.protocols.tuning import EstimationSettings, Task, Tuning, measure_tuned
 from lfnet.features import Matches
 from lfnet.matching import verify
+from lfnet.progress import Say
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from lfnet.evaluation.data.pairs import Dataset, EvaluationPair
     from lfnet.evaluation.feature_source import FeatureSource
     from lfnet.evaluation.methods.extractors import Method
-    from lfnet.evaluation.protocols.tuning import Estimator, Progress
+    from lfnet.evaluation.protocols.tuning import Estimator
     from lfnet.evaluation.results import Section
     from lfnet.features import Features
 
@@ -61,7 +62,7 @@ def measure_homography(
     dataset: Dataset,
     source: FeatureSource,
     settings: HomographySettings,
-    progress: Progress,
+    progress: Say,
     *,
     tuning: Tuning | None = None,
 ) -> Section:

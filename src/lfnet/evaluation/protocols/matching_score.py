@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from lfnet.evaluation.protocols import metrics
 from lfnet.evaluation.protocols.fairness import Failures, fair_rows
 from lfnet.evaluation.results import Row, Section
 from lfnet.matching import Neighbours
+from lfnet.progress import Say
 from lfnet.settings import ConfigError
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from lfnet.evaluation.methods.extractors import Method
     from lfnet.features import Features
 
-Progress = Callable[[str], None]
-"""Called before each pair with what is being measured."""
 
 ALL_TURNS = tuple(range(0, 360, 30))
 
@@ -80,7 +79,7 @@ class SweepSettings:
 
 
 def measure_matching(
-    dataset: Dataset, source: FeatureSource, settings: MatchingSettings, progress: Progress
+    dataset: Dataset, source: FeatureSource, settings: MatchingSettings, progress: Say
 ) -> Section:
     """Every method on every pair at every budget, pictures as they are.
 
@@ -124,7 +123,7 @@ def measure_matching(
     )
 
 
-def measure_sweep(dataset: Dataset, source: FeatureSource, settings: SweepSettings, progress: Progress) -> Section:
+def measure_sweep(dataset: Dataset, source: FeatureSource, settings: SweepSettings, progress: Say) -> Section:
     """Every method on some pairs, the second picture turned and zoomed.
 
     Args:

@@ -14,6 +14,7 @@ from lfnet.evaluation.protocols.geometry_metrics import area_under_recall, pose_
 from lfnet.evaluation.protocols.tuning import EstimationSettings, Task, Tuning, measure_tuned
 from lfnet.features import Matches
 from lfnet.matching import verify
+from lfnet.progress import Say
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from lfnet.evaluation.data.pairs import Dataset, EvaluationPair, RelativePose
     from lfnet.evaluation.feature_source import FeatureSource
     from lfnet.evaluation.methods.extractors import Method
-    from lfnet.evaluation.protocols.tuning import Estimator, Progress
+    from lfnet.evaluation.protocols.tuning import Estimator
     from lfnet.evaluation.results import Section
     from lfnet.features import Features
 
@@ -55,7 +56,7 @@ def measure_pose(
     dataset: Dataset,
     source: FeatureSource,
     settings: PoseSettings,
-    progress: Progress,
+    progress: Say,
     *,
     tuning: Tuning | None = None,
 ) -> Section:

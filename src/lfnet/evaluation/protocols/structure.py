@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lfnet.errors import one_line
 from lfnet.evaluation.cache import digest
 from lfnet.evaluation.data.pairs import Dataset
 from lfnet.evaluation.results import Row, Section
-from lfnet.evaluation.unmeasured import Unmeasured, one_line
+from lfnet.evaluation.unmeasured import Unmeasured
 from lfnet.images import ImageError, image_size, list_images, natural_key, read_image, shrink
 from lfnet.integrations.colmap import CameraSettings, ColmapDatabase, ColmapModel
 from lfnet.integrations.pycolmap_process import PycolmapError, has_pycolmap, run_pycolmap
+from lfnet.progress import Say
 from lfnet.settings import ConfigError
 
 if TYPE_CHECKING:
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
     from lfnet.evaluation.feature_source import FeatureSource
     from lfnet.evaluation.methods.extractors import Method
     from lfnet.features import Features
-
-    Progress = Callable[[str], None]
 
 STRUCTURE_VERSION = 1
 """Raised with every change of what the same features and matches are made into."""
@@ -141,7 +141,7 @@ def open_photos(folder: str | Path, max_pictures: int) -> PhotoFolder:
 
 
 def measure_structure(
-    name: str, folder: str | Path, source: FeatureSource, settings: StructureSettings, progress: Progress
+    name: str, folder: str | Path, source: FeatureSource, settings: StructureSettings, progress: Say
 ) -> Section:
     """Structure from motion with every method's features on one folder of photos.
 
@@ -192,7 +192,7 @@ class _Run:
     source: FeatureSource
     settings: StructureSettings
     pycolmap: str
-    progress: Progress
+    progress: Say
 
     def measure(self, method: Method) -> tuple[tuple[float, dict[str, float]] | None, list[str]]:
         """The best ratio of a method and its metrics, None where it has no features; what went wrong, a line each."""

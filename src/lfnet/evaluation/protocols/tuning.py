@@ -14,6 +14,7 @@ from lfnet.evaluation.data.pairs import Dataset
 from lfnet.evaluation.protocols.fairness import Failures, fair_rows
 from lfnet.evaluation.results import Row, Section
 from lfnet.evaluation.unmeasured import Unmeasured
+from lfnet.progress import Say
 from lfnet.settings import ConfigError
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ RATIOS = (1.0, 0.95, 0.9, 0.85, 0.8)
 """Largest distance of a match relative to the second nearest; 1 = no such test. Lowe (2004) has 0.8."""
 THRESHOLDS = (1.0, 0.5, 2.0, 3.0)
 """Pixels within which MAGSAC takes a match for right; 1 px is SuperGlue's, 0.5 LoFTR's."""
-Progress = Callable[[str], None]
-"""Called before each pair with what is being measured."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def measure_tuned(
     dataset: Dataset,
     source: FeatureSource,
     settings: EstimationSettings,
-    progress: Progress,
+    progress: Say,
     tuning: Tuning | None = None,
 ) -> Section:
     """Every method on every pair that isn't set aside, each with its own estimator.
@@ -171,7 +170,7 @@ def _tuned(
     pairs: list[EvaluationPair],
     source: FeatureSource,
     settings: EstimationSettings,
-    progress: Progress,
+    progress: Say,
     tuning: Tuning | None,
     lines: list[str],
 ) -> tuple[dict[str, dict[str, Any]], list[EvaluationPair]]:
@@ -282,7 +281,7 @@ def _best(
     data: Dataset,
     pairs: Sequence[EvaluationPair],
     candidates: Sequence[Estimator],
-    progress: Progress,
+    progress: Say,
 ) -> tuple[Estimator, int]:
     """The candidate of the highest mean, the first of equals, and on how many pairs."""
     scores = []

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from lfnet.evaluation.results import Results, describe_environment, read_results, write_results
 from lfnet.evaluation.suite import about_methods, measure
 from lfnet.files.atomic import make_folder, write_bytes
+from lfnet.progress import Say
 from lfnet.reports.benchmark.examples import draw_examples, forget_examples, read_examples
 from lfnet.reports.benchmark.page import benchmark_page
 from lfnet.reports.benchmark.tables import tables
 
 if TYPE_CHECKING:
     from lfnet.evaluation.feature_source import FeatureSource
-    from lfnet.evaluation.protocols.matching_score import Progress
     from lfnet.evaluation.suite import BenchmarkSettings, Material, ProtocolName
 
 RESULTS = "results.json"
@@ -39,7 +39,7 @@ class Request:
     """Names of the data sets of which pairs are drawn; None = of all."""
 
 
-def run_benchmark(request: Request, source: FeatureSource, output: Path, progress: Progress) -> Results:
+def run_benchmark(request: Request, source: FeatureSource, output: Path, progress: Say) -> Results:
     """Measure and report, writing after every section, so that a run that is stopped leaves what it had.
 
     Args:

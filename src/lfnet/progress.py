@@ -1,10 +1,24 @@
-"""Looking after work that can't report by itself how it goes on."""
+"""How work that takes long tells how far it is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
+from typing import Protocol
+
+Say = Callable[[str], None]
+"""Called with each line of news."""
+Counter = Callable[[int, int], object]
+"""Called with how many are done, and how many there are."""
+
+
+class Progress(Protocol):
+    """Told how each step of several goes on."""
+
+    def __call__(self, step: str, done: int, total: int) -> object:
+        """`done` of `total` in a step."""
+        ...
 
 
 @contextmanager
