@@ -62,9 +62,7 @@ def resize_matrix(from_size: Size, to_size: Size) -> NDArray[np.float64]:
     if min(*from_size, *to_size) <= 0:
         raise ValueError(f"sizes must be positive, got from_size={from_size} and to_size={to_size}")
     scale_x, scale_y = to_size[0] / from_size[0], to_size[1] / from_size[1]
-    return np.array(
-        [[scale_x, 0.0, 0.5 * scale_x - 0.5], [0.0, scale_y, 0.5 * scale_y - 0.5], [0.0, 0.0, 1.0]]
-    )
+    return np.array([[scale_x, 0.0, 0.5 * scale_x - 0.5], [0.0, scale_y, 0.5 * scale_y - 0.5], [0.0, 0.0, 1.0]])
 
 
 def resize_keypoints(keypoints: ArrayLike, from_size: Size, to_size: Size) -> NDArray[np.floating]:

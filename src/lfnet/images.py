@@ -21,9 +21,7 @@ from lfnet.errors import UserError, one_line
 MAX_PIXELS = 100_000_000
 """Largest picture read unless asked otherwise: decoded to RGB it takes 300 MB."""
 
-EXTENSIONS = frozenset(
-    {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".gif", ".jp2"}
-)
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm", ".gif", ".jp2"})
 """What counts as a picture when a folder is searched; a file named outright is always tried."""
 
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
@@ -41,9 +39,7 @@ class ImageError(UserError):
         super().__init__(f"{path}: {cause}; {remedy}")
 
 
-def read_image(
-    path: str | Path, *, max_pixels: int = MAX_PIXELS, exif_rotate: bool = False
-) -> NDArray[np.uint8]:
+def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, exif_rotate: bool = False) -> NDArray[np.uint8]:
     """Read a picture as RGB, eight bits a channel.
 
     Sixteen bits are scaled by the picture's largest value, 1023 at least; alpha is dropped; palettes, grey and CMYK
@@ -65,9 +61,7 @@ def read_image(
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
 
 
-def read_grey(
-    path: str | Path, *, max_pixels: int = MAX_PIXELS, exif_rotate: bool = False
-) -> NDArray[np.uint8]:
+def read_grey(path: str | Path, *, max_pixels: int = MAX_PIXELS, exif_rotate: bool = False) -> NDArray[np.uint8]:
     """Read a picture as grey, eight bits: `to_grey` of `read_image`, rounded.
 
     Args:
@@ -181,9 +175,7 @@ def list_images(paths: str | Path | Iterable[str | Path]) -> list[Path]:
             continue
         inside = [file for file in _files_below(path) if _is_picture(file.relative_to(path)) and file.is_file()]
         if not inside:
-            raise ImageError(
-                path, "no pictures in this folder", f"expected one of {' '.join(sorted(EXTENSIONS))}"
-            )
+            raise ImageError(path, "no pictures in this folder", f"expected one of {' '.join(sorted(EXTENSIONS))}")
         found.update(dict.fromkeys(sorted(inside, key=natural_key)))
     return list(found)
 
@@ -232,9 +224,7 @@ def _decode(path: str | Path, max_pixels: int, exif_rotate: bool) -> NDArray[np.
         except (OSError, SyntaxError, EOFError, IndexError, ValueError) as error:
             if isinstance(error, ImageError):
                 raise
-            raise ImageError(
-                path, f"damaged or cut short ({one_line(error)})", "fetch the file again"
-            ) from error
+            raise ImageError(path, f"damaged or cut short ({one_line(error)})", "fetch the file again") from error
     return turned_upright(pixels, turn)
 
 
@@ -287,9 +277,7 @@ def _scaled_to_bytes(path: str | Path, values: NDArray) -> NDArray[np.uint8]:
     """Wide grey values to a byte: whole numbers by the largest; floating ones must be within [0, 1] or [0, 255]."""
     if np.issubdtype(values.dtype, np.floating):
         if not np.isfinite(values).all():
-            raise ImageError(
-                path, "holds NaN or infinity", "fill those pixels, or mask them and store a number"
-            )
+            raise ImageError(path, "holds NaN or infinity", "fill those pixels, or mask them and store a number")
         low, high = float(values.min()), float(values.max())
         if low < 0 or high > 255:
             cause = f"floating values from {low:g} to {high:g}, expected 0 to 1 or 0 to 255"

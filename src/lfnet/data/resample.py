@@ -58,9 +58,7 @@ def _smooth_for(image: Tensor, target_from_source: Tensor) -> Tensor:
     return gaussian_blur(image, 0.5 * math.sqrt(1 / max(zoom, 0.1) ** 2 - 1))
 
 
-def crop_transform(
-    centre: Float[Tensor, "2"], angle: float, zoom: float, size: int
-) -> Float[Tensor, "1 3 3"]:
+def crop_transform(centre: Float[Tensor, "2"], angle: float, zoom: float, size: int) -> Float[Tensor, "1 3 3"]:
     """The map that turns by `angle` radians and enlarges by `zoom` about `centre`, which becomes the crop's centre."""
     middle = torch.full((1, 2), (size - 1) / 2)
     return similarity(torch.tensor([angle]), torch.tensor([zoom]), centre[None], middle)

@@ -14,9 +14,7 @@ from lfnet.files.atomic import replacing
 
 
 @contextmanager
-def replacing_hdf5(
-    path: str | Path, start_from: Path | None = None
-) -> Iterator[tuple[h5py.File, PatientFile]]:
+def replacing_hdf5(path: str | Path, start_from: Path | None = None) -> Iterator[tuple[h5py.File, PatientFile]]:
     """An HDF5 file to write that takes the name `path` once the block ends well, as `replacing`.
 
     Args:
@@ -75,9 +73,7 @@ class PatientFile:
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move as any file does."""
         if whence == io.SEEK_END:
-            offset += max(
-                [self._file.seek(0, io.SEEK_END), *(at + len(data) for at, data in self._unwritten)]
-            )
+            offset += max([self._file.seek(0, io.SEEK_END), *(at + len(data) for at, data in self._unwritten)])
         elif whence == io.SEEK_CUR:
             offset += self._position
         self._position = offset

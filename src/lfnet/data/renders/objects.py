@@ -41,9 +41,7 @@ def draw_scene(
     ]
     shape = {name: torch.cat([group[name] for group in groups], 1) for name in groups[0]}
     surfaces = shape["centre"].shape[1]
-    from_photograph = draw.chance(settings.photograph_share if patterns else 1.0, surfaces) & (
-        photographs > 0
-    )
+    from_photograph = draw.chance(settings.photograph_share if patterns else 1.0, surfaces) & (photographs > 0)
     texture = torch.where(
         from_photograph,
         draw.below(max(photographs, 1), surfaces),
@@ -61,9 +59,7 @@ def draw_scene(
     middle = 0.5 + draw.uniform(surfaces, 2, low=-0.2, high=0.2)
     offset = middle - (axes @ shape["centre"][..., None])[..., 0]
     plain = draw.chance(0.12, surfaces)
-    contrast = torch.where(
-        plain, draw.uniform(surfaces, low=0.1, high=0.3), draw.uniform(surfaces, low=0.5, high=0.9)
-    )
+    contrast = torch.where(plain, draw.uniform(surfaces, low=0.1, high=0.3), draw.uniform(surfaces, low=0.5, high=0.9))
     return SyntheticScene(
         **shape,
         texture=texture,
@@ -146,9 +142,7 @@ def _draw_boxes(
     number = settings.boxes[1]
     distance = layout.distance[:, None]
     half = (
-        distance[..., None]
-        * draw.uniform(number, 1, low=0.05, high=0.16)
-        * draw.uniform(number, 3, low=0.4, high=1.5)
+        distance[..., None] * draw.uniform(number, 1, low=0.05, high=0.16) * draw.uniform(number, 3, low=0.4, high=1.5)
     )
     on_wall = draw.chance(layout.on_wall[:, None], number)
     standing = draw.chance(layout.standing[:, None], number) & ~on_wall
@@ -171,9 +165,7 @@ def _draw_cards(
 ) -> dict[str, Tensor]:
     number = settings.cards[1]
     distance = layout.distance[:, None, None]
-    half = (
-        distance * draw.uniform(number, 1, low=0.06, high=0.25) * draw.uniform(number, 2, low=0.5, high=1.4)
-    )
+    half = distance * draw.uniform(number, 1, low=0.06, high=0.25) * draw.uniform(number, 2, low=0.5, high=1.4)
     on_wall = draw.chance(layout.on_wall[:, None] + 0.2, number)
     nearer = draw.uniform(number, 1, low=-0.5, high=0.6)
     centre = layout.target[:, None].lerp(cameras[:, :1], nearer)
@@ -229,8 +221,6 @@ def _draw_heights(layout: Layout, draw: Draw) -> Tensor:
     total = torch.zeros(draw.batch, 1, _HEIGHT_CELLS, _HEIGHT_CELLS, device=layout.top.device)
     for cells, weight in ((5, 1.0), (9, 0.6), (17, 0.35), (33, 0.15)):
         grid = draw.uniform(1, cells, cells) * weight
-        total += functional.interpolate(
-            grid, (_HEIGHT_CELLS, _HEIGHT_CELLS), mode="bicubic", align_corners=True
-        )
+        total += functional.interpolate(grid, (_HEIGHT_CELLS, _HEIGHT_CELLS), mode="bicubic", align_corners=True)
     total = total[:, 0] - total.amin((1, 2, 3))[:, None, None]
     return total * (layout.top / total.amax((1, 2)))[:, None, None]

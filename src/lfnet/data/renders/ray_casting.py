@@ -206,9 +206,7 @@ class _HeightField(NamedTuple):
         return torch.stack((-slope_x, -slope_y, torch.ones_like(slope_x))) / length
 
 
-def _march(
-    field: _HeightField, origin: Tensor, ray: Tensor, start: Tensor, end: Tensor
-) -> tuple[Tensor, Tensor]:
+def _march(field: _HeightField, origin: Tensor, ray: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
     """Find where rays first dive below the heights.
 
     Args:
@@ -246,9 +244,7 @@ def _march(
 
 def _reaches_into(scene: SyntheticScene, towards: Tensor, pixel_from_world: Tensor, size: int) -> Tensor:
     """Which surfaces (B, 2, Q) are not wholly beyond one side of the picture, nor behind the camera."""
-    corners = [
-        towards + u * scene.half_u[:, None] + v * scene.half_v[:, None] for u in (-1, 1) for v in (-1, 1)
-    ]
+    corners = [towards + u * scene.half_u[:, None] + v * scene.half_v[:, None] for u in (-1, 1) for v in (-1, 1)]
     x, y, z = (torch.stack(corners, -2) @ pixel_from_world[:, :, None].transpose(-1, -2)).unbind(-1)
     beyond = [z < 0, x < -z, x > size * z, y < -z, y > size * z]
     return ~torch.stack([side.all(-1) for side in beyond]).any(0)

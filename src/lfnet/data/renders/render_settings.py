@@ -39,9 +39,7 @@ SCENE_KINDS: dict[str, SceneKind] = {
     "room": SceneKind((1.2, 3.0), (0.3, 1.1), (-5, 35), (0.4, 2.0), (1.0, 3.0), (2.3, 3.2), 0.3, 0.6),
     "facade": SceneKind((2.0, 6.0), (1.5, 3.0), (-15, 20), (0.1, 0.5), (4.0, 9.0), (5.0, 9.0), 0.85, 0.1),
     "street": SceneKind((2.0, 6.0), (0.2, 1.0), (5, 50), (3.0, 12.0), (3.0, 12.0), (6.0, 14.0), 0.2, 0.7),
-    "terrain": SceneKind(
-        (2.0, 6.0), (0.1, 0.6), (20, 60), (2.0, 8.0), (3.0, 8.0), (5.0, 9.0), 0.3, 0.7, True
-    ),
+    "terrain": SceneKind((2.0, 6.0), (0.1, 0.6), (20, 60), (2.0, 8.0), (3.0, 8.0), (5.0, 9.0), 0.3, 0.7, True),
 }
 
 
@@ -99,17 +97,13 @@ class RenderSettings:
                     f"{name} must be a range from a low to a high value, both at least 0, not {low, high}"
                 )
         if self.boxes[1] < 1 or self.cards[1] < 1:
-            raise ConfigError(
-                f"boxes and cards must allow at least one each, not {self.boxes} and {self.cards}"
-            )
+            raise ConfigError(f"boxes and cards must allow at least one each, not {self.boxes} and {self.cards}")
         seen = 6 + 3 * self.boxes[1] + self.cards[1]
         if seen > MAX_SURFACES:
             raise ConfigError(f"6 + 3 boxes + cards must be at most {MAX_SURFACES} surfaces, not {seen}")
         if self.size < 2:
             raise ConfigError(f"size must be at least 2 pixels, not {self.size}")
         if not 0 < self.field_of_view_degrees[0] <= self.field_of_view_degrees[1] < 150:
-            raise ConfigError(
-                f"field_of_view_degrees must be within 0 and 150, not {self.field_of_view_degrees}"
-            )
+            raise ConfigError(f"field_of_view_degrees must be within 0 and 150, not {self.field_of_view_degrees}")
         if self.zoom_max < 1.0:
             raise ConfigError(f"zoom_max is a ratio of at least 1, not {self.zoom_max}")

@@ -45,9 +45,7 @@ class RenderedScenes:
         if len(photographs) > settings.max_photographs:
             chosen = np.linspace(0, len(photographs) - 1, settings.max_photographs).round().astype(int)
             photographs = [photographs[index] for index in chosen]
-        patterns = procedural_textures(
-            settings.procedural_textures, settings.texture_size, settings.texture_seed
-        )
+        patterns = procedural_textures(settings.procedural_textures, settings.texture_size, settings.texture_seed)
         self.settings = settings
         self._photographs = len(photographs)
         self._patterns = len(patterns)
@@ -119,18 +117,14 @@ class RenderedScenes:
             # Centres and corners together lie closer by the root of two.
             footprint *= 0.5**0.5
         albedo = (
-            self._atlas.sample(material.texture.long(), s, t, footprint)
-            .mul_(material.contrast)
-            .add_(material.dark)
+            self._atlas.sample(material.texture.long(), s, t, footprint).mul_(material.contrast).add_(material.dark)
         )
 
         sun = torch.einsum("vcn,vc->vn", hits.normal, lights.sun_direction.flatten(0, 1)).clamp_(min=0.0)
         to_lamp = lights.lamp_place.flatten(0, 1)[..., None] - hits.point
         lamp_distance = _length(to_lamp)
         to_lamp /= lamp_distance[:, None]
-        fall_off = lights.lamp.flatten()[:, None] / (
-            0.5 + 0.5 * (lamp_distance / views.scale[:, None]).square()
-        )
+        fall_off = lights.lamp.flatten()[:, None] / (0.5 + 0.5 * (lamp_distance / views.scale[:, None]).square())
         lamp = (hits.normal * to_lamp).sum(1).clamp_(min=0.0) * fall_off
         radiance = albedo.mul_(lamp.add_(ambient).add_(sun * sun_strength))
         if self.settings.gloss > 0:

@@ -156,19 +156,13 @@ def draw_cameras(settings: RenderSettings, layout: Layout, draw: Draw) -> tuple[
         The cameras, and their centres (B, 2, 3).
     """
     azimuth = draw.uniform(low=-0.7, high=0.7)
-    baseline = torch.deg2rad(
-        draw.uniform(low=settings.baseline_degrees[0], high=settings.baseline_degrees[1])
-    )
+    baseline = torch.deg2rad(draw.uniform(low=settings.baseline_degrees[0], high=settings.baseline_degrees[1]))
     heading = draw.uniform(low=-math.pi, high=math.pi)
     azimuth = torch.stack((azimuth, azimuth + baseline * heading.cos()), -1)
-    elevation = torch.stack((layout.elevation, layout.elevation + baseline * heading.sin()), -1).clamp(
-        -0.4, 1.2
-    )
+    elevation = torch.stack((layout.elevation, layout.elevation + baseline * heading.sin()), -1).clamp(-0.4, 1.2)
     log_zoom = draw.uniform(low=-1.0, high=1.0) * math.log(settings.zoom_max)
     by_distance = draw.uniform()
-    distance = layout.distance[:, None] * torch.stack(
-        (torch.ones_like(log_zoom), (-log_zoom * by_distance).exp()), -1
-    )
+    distance = layout.distance[:, None] * torch.stack((torch.ones_like(log_zoom), (-log_zoom * by_distance).exp()), -1)
     flat = elevation.cos()
     towards = torch.stack((azimuth.sin() * flat, -azimuth.cos() * flat, elevation.sin()), -1)
     centres = layout.target[:, None] + distance[..., None] * towards
@@ -181,9 +175,7 @@ def draw_cameras(settings: RenderSettings, layout: Layout, draw: Draw) -> tuple[
     camera_from_world[..., :3, :3] = rotation
     camera_from_world[..., :3, 3] = -(rotation @ centres[..., None])[..., 0]
     camera_from_world[..., 3, 3] = 1.0
-    view = torch.deg2rad(
-        draw.uniform(low=settings.field_of_view_degrees[0], high=settings.field_of_view_degrees[1])
-    )
+    view = torch.deg2rad(draw.uniform(low=settings.field_of_view_degrees[0], high=settings.field_of_view_degrees[1]))
     focal = 0.5 * settings.size / torch.tan(0.5 * view)
     focal = torch.stack((focal, focal * (log_zoom * (1.0 - by_distance)).exp()), -1)
     intrinsics = torch.zeros(*roll.shape, 3, 3, device=roll.device)

@@ -131,9 +131,7 @@ def procedural_textures(count: int, size: int, seed: int) -> list[np.ndarray]:
 
 def _square(texture: np.ndarray, size: int) -> np.ndarray:
     if texture.ndim != 2 or texture.dtype != np.uint8 or min(texture.shape) < 1:
-        raise ValueError(
-            f"a texture must be a grey uint8 picture (H, W), not {texture.dtype} {texture.shape}"
-        )
+        raise ValueError(f"a texture must be a grey uint8 picture (H, W), not {texture.dtype} {texture.shape}")
     side = min(texture.shape)
     top, left = (texture.shape[0] - side) // 2, (texture.shape[1] - side) // 2
     square = np.ascontiguousarray(texture[top : top + side, left : left + side])
@@ -198,9 +196,7 @@ def _strokes(random: np.random.Generator, size: int) -> np.ndarray:
             continue
         for x in np.arange(0.0, size, height * 0.6):
             points = (random.random((3, 2)) * height + (x, y - height)).astype(np.int32)
-            cv2.polylines(
-                page, [points], False, int(random.integers(0, 150)), max(1, int(height / 10)), cv2.LINE_AA
-            )
+            cv2.polylines(page, [points], False, int(random.integers(0, 150)), max(1, int(height / 10)), cv2.LINE_AA)
     return page.astype(np.float32) / 255.0
 
 
