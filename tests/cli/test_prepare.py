@@ -19,13 +19,8 @@ from PIL import Image
 pytest.importorskip("skimage.data")
 
 from lfnet.cli.main import main
-from lfnet.data.reconstructions.colmap_model import (
-    Camera,
-    Points,
-    Reconstruction,
-    RegisteredImage,
-    write_reconstruction,
-)
+from lfnet.data.reconstructions.colmap_files import write_reconstruction
+from lfnet.data.reconstructions.colmap_model import Camera, Points, Reconstruction, RegisteredImage
 from lfnet.data.scenes.scene import Scene
 from lfnet.files.atomic import held
 from lfnet.preparation.depth import DepthMaps
@@ -429,7 +424,7 @@ def test_model_that_distorts_with_depth_maps(model: Path, tmp_path: Path, prepar
 
 
 def test_folders_that_hold_no_model(model: Path, tmp_path: Path, prepare: Prepare) -> None:
-    assert_refused(prepare("colmap", tmp_path / "none", tmp_path / "scene"), "none: ", "no COLMAP model")
+    assert_refused(prepare("colmap", tmp_path / "none", tmp_path / "scene"), "none: ", "expected a COLMAP model")
     told = prepare("colmap", model, tmp_path / "scene", "--depth-maps", model / "images")
     assert_refused(told, "no depth map of any picture")
     (model / "sparse" / "points3D.txt").unlink()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lfnet.data.reconstructions.colmap_model import read_reconstruction
+from lfnet.data.reconstructions.colmap_files import read_reconstruction
 from lfnet.evaluation.methods.opencv_extractors import OpenCVExtractor
 from lfnet.features import Features
 from lfnet.images import ImageError

@@ -18,14 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lfnet.data.layouts import read_frames
-from lfnet.data.reconstructions.colmap_model import (
-    Camera,
-    Points,
-    Reconstruction,
-    RegisteredImage,
-    read_reconstruction,
-    write_reconstruction,
-)
+from lfnet.data.reconstructions.colmap_files import read_reconstruction, write_reconstruction
+from lfnet.data.reconstructions.colmap_model import Camera, Points, Reconstruction, RegisteredImage
 from lfnet.data.scenes.scene import Scene, depth_path
 from lfnet.preparation.check import SceneReport, check_scene
 from lfnet.preparation.from_recording import RecordingSettings, prepare_recording

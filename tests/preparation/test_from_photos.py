@@ -22,7 +22,8 @@ pytest.importorskip("skimage.data")
 if find_spec("pycolmap") is None:  # Not importorskip: pycolmap must not be imported into this process.
     pytest.skip("pycolmap is not installed", allow_module_level=True)
 
-from lfnet.data.reconstructions.colmap_model import Camera, Points, Reconstruction, RegisteredImage, read_reconstruction
+from lfnet.data.reconstructions.colmap_files import read_reconstruction
+from lfnet.data.reconstructions.colmap_model import Camera, Points, Reconstruction, RegisteredImage
 from lfnet.data.scenes.scene import Scene
 from lfnet.integrations.pycolmap_process import PycolmapError, run_pycolmap
 from lfnet.preparation.sfm import side_by_side

@@ -24,7 +24,7 @@ from PIL import Image
 
 pytest.importorskip("skimage.data")
 
-from lfnet.data.reconstructions.colmap_model import read_reconstruction, write_reconstruction
+from lfnet.data.reconstructions.colmap_files import read_reconstruction, write_reconstruction
 from lfnet.data.scenes.scene import Scene, SceneError
 from support.rendered_photos import RenderedView, poses, render, write_photos
 

@@ -9,13 +9,8 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from lfnet.data.reconstructions.colmap_model import (
-    Camera,
-    Points,
-    Reconstruction,
-    RegisteredImage,
-    write_reconstruction,
-)
+from lfnet.data.reconstructions.colmap_files import write_reconstruction
+from lfnet.data.reconstructions.colmap_model import Camera, Points, Reconstruction, RegisteredImage
 from lfnet.data.scenes.scene import Scene, depth_path
 from lfnet.preparation.pairs import PairSettings, make_pair_table, write_pair_table
 from support.textured_plane import (

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from lfnet.data.reconstructions.colmap_model import Reconstruction, read_reconstruction
+from lfnet.data.reconstructions.colmap_files import read_reconstruction
+from lfnet.data.reconstructions.colmap_model import Reconstruction
 from lfnet.data.scenes.pair_table import SPLITS, PairTable
 from lfnet.data.scenes.scene import Scene
 from lfnet.errors import UserError

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lfnet.data.reconstructions.colmap_model import find_model, read_reconstruction, write_reconstruction
+from lfnet.data.reconstructions.colmap_files import find_model, find_pictures, read_reconstruction, write_reconstruction
 from lfnet.data.scenes.scene import depth_path
 from lfnet.images import image_size
 from lfnet.integrations.pycolmap_process import run_pycolmap
@@ -23,8 +23,6 @@ from lfnet.preparation.steps import LOG, PreparationError, Step, describe_tree, 
 from lfnet.progress import Progress, Say
 from lfnet.settings import ConfigError
 
-MODEL_PLACES = (".", "sparse", "sparse/0", "model")
-"""Where the tables of a model are looked for in the folder given."""
 DEPTH_PLACES = ("stereo/depth_maps", "depth_maps", "depths", "depth", ".")
 """Where depth maps are looked for in it."""
 
@@ -34,7 +32,7 @@ class ModelSettings:
     """How a reconstruction becomes a scene."""
 
     images: Path | None = None
-    """Folder of its pictures; `images` in the folder given unless named."""
+    """Folder of its pictures; in the usual places in or beside the folder given unless named."""
     depth_maps: Path | None = None
     """Folder of its depth maps (COLMAP .bin, HDF5, OpenMVS .dmap); found in the usual places unless named."""
     measure_depth: bool = False
@@ -84,8 +82,8 @@ class _Model(SceneMaker):
         self, folder: Path, scene: Path, settings: ModelSettings, threads: int, progress: Progress, say: Say
     ) -> None:
         self._folder = folder
-        self._source_model = find_tables(folder)
-        self._pictures = settings.images or folder / "images"
+        self._source_model = find_model(folder)
+        self._pictures = settings.images or find_pictures(folder) or folder / "images"
         self._settings = settings
         self._reconstruction = read_reconstruction(self._source_model, observations=False)
         self._check_pictures()
@@ -214,22 +212,6 @@ class _Model(SceneMaker):
 
         each_of(range(len(images)), take, self._threads, self.counter("depth"))
         return asdict(self.agreement())
-
-
-def find_tables(folder: Path) -> Path:
-    """The folder of a model's tables, in the folder given or in the usual places in it.
-
-    Raises:
-        PreparationError: there are none.
-    """
-    for place in MODEL_PLACES:
-        if any((folder / place / f"cameras{ending}").is_file() for ending in (".bin", ".txt")):
-            find_model(folder / place)
-            return folder / place
-    raise PreparationError(
-        f"{folder}: no COLMAP model (cameras, images and points3D, each .bin or .txt) in it, nor in "
-        f"{', '.join(MODEL_PLACES[1:])}"
-    )
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lfnet.data.reconstructions.colmap_model import write_reconstruction
+from lfnet.data.reconstructions.colmap_files import write_reconstruction
 from lfnet.integrations.pycolmap_process import PycolmapError, has_pycolmap
 from lfnet.preparation.depth import DepthSettings
 from lfnet.preparation.manifest import check_room, check_target, plain

@@ -11,13 +11,8 @@ import numpy as np
 
 from lfnet.data.frames import Frame, FrameSet
 from lfnet.data.layouts import read_frames
-from lfnet.data.reconstructions.colmap_model import (
-    Camera,
-    Points,
-    Reconstruction,
-    RegisteredImage,
-    write_reconstruction,
-)
+from lfnet.data.reconstructions.colmap_files import write_reconstruction
+from lfnet.data.reconstructions.colmap_model import Camera, Points, Reconstruction, RegisteredImage
 from lfnet.preparation.depth import DepthSettings
 from lfnet.preparation.manifest import check_target, plain
 from lfnet.preparation.pairs import PairSettings

@@ -13,7 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from lfnet.data.reconstructions.colmap_model import ReconstructionError, read_reconstruction
+from lfnet.data.reconstructions.colmap_files import read_reconstruction
+from lfnet.data.reconstructions.colmap_model import ReconstructionError
 from lfnet.data.scenes.scene import FORMAT, VERSION, depth_path
 from lfnet.files.atomic import write_bytes
 from lfnet.files.checksum import checksum

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lfnet.data.reconstructions.colmap_model import Reconstruction, read_reconstruction, write_reconstruction
+from lfnet.data.reconstructions.colmap_files import read_reconstruction, write_reconstruction
+from lfnet.data.reconstructions.colmap_model import Reconstruction
 from lfnet.data.scenes.scene import depth_path
 from lfnet.files.atomic import make_folder, write_bytes
 from lfnet.images import read_grey

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfnet.data.frames import Frame
-from lfnet.data.reconstructions.colmap_model import Reconstruction, read_reconstruction
+from lfnet.data.reconstructions.colmap_files import read_reconstruction
+from lfnet.data.reconstructions.colmap_model import Reconstruction
 from lfnet.data.scenes.scene import depth_path, read_depth_file
 from lfnet.files.atomic import held, make_folder
 from lfnet.images import read_image
@@ -22,7 +23,7 @@ from lfnet.preparation.manifest import MANIFEST, missing_files, plain, says_alre
 from lfnet.preparation.pairs import PairSettings, make_pair_table, write_pair_table
 from lfnet.preparation.patch_match import import_patch_match, run_patch_match, uses_patch_match
 from lfnet.preparation.steps import LOG, RECORD, WORK, Record, Step, remove, run_steps
-from lfnet.progress import Progress, Say
+from lfnet.progress import Counter, Progress, Say
 
 
 class SceneMaker(ABC):
@@ -57,7 +58,7 @@ class SceneMaker(ABC):
         """What the step that makes pictures and model leaves."""
         return self.images, self.model
 
-    def counter(self, step: str) -> Callable[[int, int], None]:
+    def counter(self, step: str) -> Counter:
         """Progress of one step."""
         return partial(self._progress, step)
 

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lfnet.data.reconstructions.colmap_model import Points, Reconstruction, read_reconstruction
+from lfnet.data.reconstructions.colmap_files import read_reconstruction
+from lfnet.data.reconstructions.colmap_model import Points, Reconstruction
 from lfnet.files.atomic import replacing
 from lfnet.integrations.pycolmap_process import PycolmapError, counting_pairs, run_pycolmap
 from lfnet.preparation.steps import LOG, PreparationError, remove

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from lfnet.files.atomic import make_folder, replacing
 from lfnet.files.checksum import checksum
 from lfnet.images import ImageError, list_images, read_image, turned_upright
 from lfnet.preparation.steps import PreparationError
+from lfnet.progress import Counter
 
 FEWEST_PHOTOS = 3
 """Two photos fix no scale that a third could confirm, and leave no depth that another view could check."""
@@ -83,7 +84,7 @@ def survey_photos(
     masks: Path | None,
     staged_masks: Path | None,
     border: int,
-    progress: Callable[[int, int], None],
+    progress: Counter,
 ) -> Survey:
     """Look at every photo, and lay out those that can be used, upright and in formats that COLMAP reads.
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lfnet.data.frames import Frame, read_view
 from lfnet.data.pair import Pair
-from lfnet.data.reconstructions.colmap_model import read_reconstruction
+from lfnet.data.reconstructions.colmap_files import read_reconstruction
 from lfnet.data.scenes.pair_table import SPLITS, PairTable
 from lfnet.data.scenes.scene import Scene
 from lfnet.data.scenes.scene_pairs import shrunk_frame

@@ -13,6 +13,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lfnet.data.reconstructions.colmap_files import (
+    MODEL_PLACES,
+    find_model,
+    find_pictures,
+    has_model,
+    read_reconstruction,
+    write_reconstruction,
+)
 from lfnet.data.reconstructions.colmap_model import (
     MODELS,
     Camera,
@@ -20,11 +28,8 @@ from lfnet.data.reconstructions.colmap_model import (
     Reconstruction,
     ReconstructionError,
     RegisteredImage,
-    quaternion_from_rotation,
-    read_reconstruction,
-    rotation_from_quaternion,
-    write_reconstruction,
 )
+from lfnet.geometry.quaternion import quaternion_from_rotation, rotation_from_quaternion
 
 INTRINSICS = np.array([[500.0, 0.0, 319.5], [0.0, 510.0, 239.5], [0.0, 0.0, 1.0]])
 
@@ -260,6 +265,35 @@ def test_wrong_text(tmp_path: Path, table: str, content: str, message: str) -> N
     (tmp_path / f"{table}.txt").write_text(content)
     with pytest.raises(ReconstructionError, match=f"{table}.txt: .*{message}"):
         read_reconstruction(tmp_path)
+
+
+@pytest.mark.parametrize("place", MODEL_PLACES)
+def test_a_model_is_found_wherever_tools_leave_it(tmp_path: Path, place: str) -> None:
+    assert not has_model(tmp_path)
+    with pytest.raises(ReconstructionError, match=r"expected a COLMAP model.*in it, or in sparse, sparse/0"):
+        find_model(tmp_path)
+    write_reconstruction(tmp_path / place, made_up())
+    assert has_model(tmp_path)
+    assert find_model(tmp_path) == tmp_path / place
+    (tmp_path / place / "points3D.bin").unlink()
+    assert not has_model(tmp_path)
+
+
+def test_of_two_models_the_nearer_one_counts(tmp_path: Path) -> None:
+    write_reconstruction(tmp_path / "sparse" / "0", made_up())
+    write_reconstruction(tmp_path / "sparse", made_up())
+    assert find_model(tmp_path) == tmp_path / "sparse"
+    assert find_model(tmp_path / "sparse" / "0") == tmp_path / "sparse" / "0"
+
+
+def test_pictures_lie_in_the_folder_or_beside_the_model(tmp_path: Path) -> None:
+    assert find_pictures(tmp_path) is None
+    (tmp_path / "images").mkdir()
+    (tmp_path / "sparse" / "0").mkdir(parents=True)
+    for folder in (tmp_path, tmp_path / "sparse", tmp_path / "sparse" / "0"):
+        found = find_pictures(folder)
+        assert found is not None
+        assert found.samefile(tmp_path / "images")
 
 
 def test_missing_table_and_unknown_point(tmp_path: Path) -> None:

@@ -21,12 +21,8 @@ from lfnet.data.frames import read_view
 from lfnet.data.loader import DataConfig, SceneConfig, build_sources
 from lfnet.data.pair import Pair
 from lfnet.data.pair_sources import PackedView
-from lfnet.data.reconstructions.colmap_model import (
-    Camera,
-    Reconstruction,
-    read_reconstruction,
-    write_reconstruction,
-)
+from lfnet.data.reconstructions.colmap_files import read_reconstruction, write_reconstruction
+from lfnet.data.reconstructions.colmap_model import Camera, Reconstruction
 from lfnet.data.scenes.scene import Scene, SceneError, depth_path
 from lfnet.data.scenes.scene_pairs import ScenePairs, ViewCache, shrunk_frame, training_pictures
 from lfnet.preparation.pairs import PairSettings, make_pair_table, write_pair_table

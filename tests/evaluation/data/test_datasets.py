@@ -18,14 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lfnet.data.frames import Frame
-from lfnet.data.reconstructions.colmap_model import (
-    Camera,
-    Points,
-    Reconstruction,
-    ReconstructionError,
-    RegisteredImage,
-    write_reconstruction,
-)
+from lfnet.data.reconstructions.colmap_files import write_reconstruction
+from lfnet.data.reconstructions.colmap_model import Camera, Points, Reconstruction, ReconstructionError, RegisteredImage
 from lfnet.data.scenes.scene import depth_path
 from lfnet.evaluation.data.data_settings import DataSettings
 from lfnet.evaluation.data.datasets import KINDS, open_data

@@ -16,17 +16,14 @@ from lfnet.coordinates import Size, pixel_from_colmap, resize_matrix
 from lfnet.data.depth_maps import read_arrays, read_depth_map
 from lfnet.data.depth_registration import resample_depth
 from lfnet.data.frames import Frame, FrameSet, SequenceError, check_pose
-from lfnet.data.reconstructions.colmap_model import Camera, ReconstructionError, find_model, read_reconstruction
+from lfnet.data.reconstructions.colmap_files import PICTURE_PLACES, find_model, find_pictures, read_reconstruction
+from lfnet.data.reconstructions.colmap_model import Camera, ReconstructionError
 from lfnet.images import image_size, list_images, natural_key, read_image
 
-MEGADEPTH_MODELS = ("sparse", "sparse/0", "sparse-txt", "sparse-txt/0")
-"""Where a scene has its COLMAP model, of undistorted pictures; poses are camera-from-world. Depth is HDF5, z in the
-model's unit, unknown where it is 0 or below (some files have -1, for an order of depths alone). Sources: Li and Snavely
-(2018), MegaDepth, and the undistorted models of D2-Net (Dusmanu et al., 2019), on which its users build."""
-MEGADEPTH_PICTURES = ("images", "imgs")
-"""Where a scene has its pictures."""
 MEGADEPTH_DEPTHS = ("depths", "depth_undistorted")
-"""Where a scene has its depth maps, in its own folder."""
+"""Where a scene has its depth maps, in its own folder: HDF5, z in the unit of its COLMAP model, which is of undistorted
+pictures; unknown where it is 0 or below (some files have -1, for an order of depths alone). Sources: Li and Snavely
+(2018), MegaDepth, and the undistorted models of D2-Net (Dusmanu et al., 2019), on which its users build."""
 MEGADEPTH_ARCHIVES = (
     "depth_undistorted/{scene}",
     "phoenix/S6/zl548/MegaDepth_v1/{scene}/dense*/depths",
@@ -47,7 +44,7 @@ SIZE_TOLERANCE = 0.02
 
 def is_megadepth(folder: Path) -> bool:
     """Whether a folder looks like a scene of MegaDepth."""
-    return _find_pictures(folder) is not None and bool(_find_depths(folder))
+    return find_pictures(folder) is not None and bool(_find_depths(folder))
 
 
 def is_benchmark(folder: Path) -> bool:
@@ -65,9 +62,9 @@ def read_megadepth(folder: Path) -> FrameSet:
         SequenceError: naming what is missing or does not fit.
         ImageError: a picture can't be read.
     """
-    pictures, depths = _find_pictures(folder), _find_depths(folder)
+    pictures, depths = find_pictures(folder), _find_depths(folder)
     if pictures is None or not depths:
-        raise SequenceError(f"sequence {folder}: expected {' or '.join(MEGADEPTH_PICTURES)}, and depths beside a model")
+        raise SequenceError(f"sequence {folder}: expected {' or '.join(PICTURE_PLACES)}, and depths beside a model")
 
     def depth_of(name: str) -> Path | None:
         paths = [root / PurePosixPath(name).with_suffix(".h5") for root in depths]
@@ -102,10 +99,6 @@ def read_benchmark(folder: Path) -> FrameSet:
     return FrameSet("image-matching-benchmark", folder, frames, dense / "images", dense / BENCHMARK_DEPTHS, notes)
 
 
-def _find_pictures(folder: Path) -> Path | None:
-    return next((folder / name for name in MEGADEPTH_PICTURES if (folder / name).is_dir()), None)
-
-
 def _find_depths(folder: Path) -> list[Path]:
     """Folders of depth maps, of the first place that has any."""
     scene = folder.resolve()
@@ -124,24 +117,15 @@ def _validation(folder: Path) -> Path | None:
     return next((each for each in places if (each / "calibration").is_dir() and (each / "images").is_dir()), None)
 
 
-def _find_model(folder: Path) -> Path:
-    for name in MEGADEPTH_MODELS:
-        try:
-            find_model(folder / name)
-        except ReconstructionError:
-            continue
-        return folder / name
-    raise SequenceError(
-        f"sequence {folder}: expected a COLMAP model in {' or '.join(MEGADEPTH_MODELS)}: cameras, images and "
-        "points3D, all .bin or all .txt; MegaDepth's own pictures need the undistorted model (Undistorted_SfM/SCENE)"
-    )
-
-
 def _frames_of_model(
     folder: Path, pictures: Path, depth_of: Callable[[str], Path | None]
 ) -> tuple[list[Frame], list[str]]:
     """Frames of a COLMAP model, in natural order of their names, and what was left out."""
-    model_folder = _find_model(folder)
+    try:
+        model_folder = find_model(folder)
+    except ReconstructionError as error:
+        hint = "MegaDepth's own pictures need the undistorted model (Undistorted_SfM/SCENE)"
+        raise SequenceError(f"sequence {error}; {hint}") from error
     model = read_reconstruction(model_folder, observations=False)
     frames: list[Frame] = []
     for image in sorted(model.images.values(), key=lambda image: natural_key(image.name)):

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from lfnet.coordinates import Size
 from lfnet.data.depth_maps import read_depth_png
 from lfnet.data.frames import Frame, FrameSet, SequenceError
-from lfnet.data.reconstructions.colmap_model import rotation_from_quaternion
 from lfnet.data.recordings.calibration import check_intrinsics, invert_pose, read_matrix
+from lfnet.geometry.quaternion import rotation_from_quaternion
 from lfnet.images import image_size, read_image
 
 DEPTH_UNIT = 1 / 5000

@@ -1,10 +1,10 @@
 """A prepared scene on disk: pictures with cameras and depth, and the pairs among them.
 
-    scene/manifest.json     where it comes from, and how it was made
-    scene/model/            COLMAP model
-    scene/images/           pictures; a link to those of the source, or absent where they stay in it
-    scene/depth/            NAME.h5 for a picture NAME, dataset "depth": z in the unit of the poses, 0 where unknown
-    scene/pairs.h5          table of pairs
+scene/manifest.json     where it comes from, and how it was made
+scene/model/            COLMAP model
+scene/images/           pictures; a link to those of the source, or absent where they stay in it
+scene/depth/            NAME.h5 for a picture NAME, dataset "depth": z in the unit of the poses, 0 where unknown
+scene/pairs.h5          table of pairs
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from lfnet.coordinates import Size
 from lfnet.data.frames import Frame
 from lfnet.data.layouts import read_frames
-from lfnet.data.reconstructions.colmap_model import Reconstruction, ReconstructionError, find_model, read_reconstruction
+from lfnet.data.reconstructions.colmap_files import has_model, read_reconstruction
+from lfnet.data.reconstructions.colmap_model import Reconstruction, ReconstructionError
 from lfnet.data.scenes.pair_table import PairTable, PairTableError, read_pair_table
 from lfnet.errors import UserError, one_line
 from lfnet.images import read_image
@@ -155,10 +156,8 @@ def read_depth_file(path: str | Path, size: Size) -> NDArray[np.float32]:
 
 
 def _read_model(folder: Path) -> Reconstruction:
-    try:
-        find_model(folder / "model")
-    except ReconstructionError as error:
-        raise SceneError(f"scene {folder} isn't finished: its COLMAP model is missing; {AGAIN}") from error
+    if not has_model(folder / "model"):
+        raise SceneError(f"scene {folder} isn't finished: its COLMAP model is missing; {AGAIN}")
     try:
         return read_reconstruction(folder / "model", observations=False)
     except ReconstructionError as error:

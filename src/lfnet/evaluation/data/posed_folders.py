@@ -12,7 +12,7 @@ import numpy as np
 
 from lfnet.data.frames import Frame, SequenceError, check_pose
 from lfnet.data.layouts import LAYOUTS, read_frames
-from lfnet.data.reconstructions.colmap_model import ReconstructionError, find_model, read_reconstruction
+from lfnet.data.reconstructions.colmap_files import find_model, find_pictures, has_model, read_reconstruction
 from lfnet.data.recordings.calibration import check_intrinsics, invert_pose, read_matrix
 from lfnet.errors import UserError
 from lfnet.evaluation.data.measured_frames import MeasuredFrames, evenly
@@ -31,10 +31,6 @@ if TYPE_CHECKING:
 
 COLLECTIONS = ("image-matching-benchmark", "megadepth")
 """Names in `LAYOUTS` of those whose frames are in no order of time."""
-MODELS = (".", "sparse/0", "sparse", "0", "model", "colmap", "sparse-txt")
-"""Where a folder has its COLMAP model."""
-PICTURES = ("images", "imgs", "../images", "../../images")
-"""Where the pictures of a model are, from the folder that was named."""
 MAX_OVERLAP = 0.7
 """Pairs that share more show almost the same view: their motion is short, and its direction hardly known."""
 OVERSAMPLING = 5
@@ -54,7 +50,7 @@ def is_camera_folder(path: Path) -> bool:
 
 def is_model(path: Path) -> bool:
     """Whether a folder is a COLMAP model, or holds one."""
-    return path.is_dir() and _find_model(path) is not None
+    return path.is_dir() and has_model(path)
 
 
 def open_collection(path: Path, settings: DataSettings) -> Dataset:
@@ -136,11 +132,9 @@ def open_model(path: Path, settings: DataSettings) -> Dataset:
         ValueError: there are no pictures, or no pair is left (ReconstructionError is one).
         OSError: it can't be read.
     """
-    folder = _find_model(path)
-    if folder is None:
-        raise ReconstructionError(f"{path}: expected a COLMAP model in it, in sparse/0 or in sparse")
+    folder = find_model(path)
     model = read_reconstruction(folder)
-    root = settings.images or next((path / place for place in PICTURES if (path / place).is_dir()), None)
+    root = settings.images or find_pictures(path)
     if root is None:
         raise UserError(f"{path}: no pictures in images/ beside the model; say where they are (--images FOLDER)")
     posed, skipped = _frames_of_model(model, root, folder)
@@ -189,16 +183,6 @@ def _shared_counts(seen: Sequence[Int[Array, " P"]]) -> list[Int[Array, " N"]]:
         places = places + np.arange(len(places))
         counted.append(np.bincount(pictures[places], minlength=len(seen)))
     return counted
-
-
-def _find_model(path: Path) -> Path | None:
-    for name in MODELS:
-        try:
-            find_model(path / name)
-        except ReconstructionError:
-            continue
-        return path / name
-    return None
 
 
 def _frames_of_model(model: Reconstruction, root: Path, folder: Path) -> tuple[list[Frame], list[str]]:
