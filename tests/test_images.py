@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from lfnet.images import ImageError, list_images, read_grey, read_image, shrink, shrunk_size, to_grey
+from lfnet.images import ImageError, grey_bytes, list_images, read_grey, read_image, shrink, shrunk_size, to_grey
 from support.pictures import png_header
 
 
@@ -143,7 +143,9 @@ def test_grey_has_one_definition(coffee: NDArray[np.uint8]) -> None:
     assert np.allclose(grey, expected, atol=1e-6)
     assert np.allclose(to_grey((coffee / 255.0).astype(np.float32)), expected, atol=1e-6)
     assert to_grey(np.full((2, 2), 255, np.uint8)).max() == pytest.approx(1.0)
-    with pytest.raises(ValueError, match="uint8 or floating"):
+    assert np.abs(grey_bytes(coffee) - 255 * expected).max() <= 0.5 + 1e-4
+    assert np.array_equal(grey_bytes(coffee[..., 1]), coffee[..., 1])
+    with pytest.raises(ValueError, match="uint8, uint16 or floating"):
         to_grey(np.zeros((4, 4), np.int32))
     with pytest.raises(ValueError, match="shape"):
         to_grey(np.zeros((4, 4, 2), np.uint8))

@@ -62,7 +62,7 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, exif_rotate: b
 
 
 def read_grey(path: str | Path, *, max_pixels: int = MAX_PIXELS, exif_rotate: bool = False) -> NDArray[np.uint8]:
-    """Read a picture as grey, eight bits: `to_grey` of `read_image`, rounded.
+    """Read a picture as grey, eight bits: `grey_bytes` of `read_image`.
 
     Args:
         path: file of any format that Pillow reads.
@@ -76,7 +76,7 @@ def read_grey(path: str | Path, *, max_pixels: int = MAX_PIXELS, exif_rotate: bo
         ImageError: as `read_image`.
     """
     pixels = _decode(path, max_pixels, exif_rotate)
-    return pixels if pixels.ndim == 2 else np.rint(to_grey(pixels) * 255.0).astype(np.uint8)
+    return grey_bytes(pixels)
 
 
 def image_size(path: str | Path) -> Size:
@@ -95,8 +95,10 @@ def image_size(path: str | Path) -> Size:
 def to_grey(image: ArrayLike) -> NDArray[np.float32]:
     """Grey in [0, 1]: the one definition of it, for training, extraction and evaluation alike.
 
+    What the network makes of tensors (`lfnet.models.inputs.picture_tensor`) has the same weights and the same white.
+
     Args:
-        image: (H, W) or (H, W, 3) RGB; uint8, or floating and already in [0, 1].
+        image: (H, W) or (H, W, 3) RGB; uint8, uint16 (see `white_of_16_bits`), or floating and already in [0, 1].
 
     Returns:
         (H, W) float32.
@@ -111,10 +113,12 @@ def to_grey(image: ArrayLike) -> NDArray[np.float32]:
         raise UserError(f"image must have shape (H, W) or (H, W, 3), got {pixels.shape}")
     if pixels.dtype == np.uint8:
         unit = np.float32(1 / 255)
+    elif pixels.dtype == np.uint16:
+        unit = np.float32(1 / white_of_16_bits(int(pixels.max(initial=0))))
     elif np.issubdtype(pixels.dtype, np.floating):
         unit = np.float32(1)
     else:
-        raise UserError(f"image must be uint8 or floating in [0, 1], got {pixels.dtype}")
+        raise UserError(f"image must be uint8, uint16 or floating in [0, 1], got {pixels.dtype}")
     if pixels.ndim == 2:
         return pixels.astype(np.float32) * unit
     red, green, blue = (np.float32(weight) * unit for weight in GREY_WEIGHTS)
@@ -122,6 +126,20 @@ def to_grey(image: ArrayLike) -> NDArray[np.float32]:
     grey += pixels[:, :, 1] * green
     grey += pixels[:, :, 2] * blue
     return grey.astype(np.float32, copy=False)
+
+
+def grey_bytes(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Grey, eight bits: a grey picture as it is, of an RGB one `to_grey`, rounded."""
+    return image if image.ndim == 2 else np.rint(to_grey(image) * 255).astype(np.uint8)
+
+
+def white_of_16_bits(largest: int) -> int:
+    """The value that is white in a picture of 16 bits whose largest value this is.
+
+    Sensors of 10 to 14 bits leave the upper range of 16 bits empty: by that range, few grey levels would be left. Below
+    10 bits it is a dark picture, whose noise is not to be blown up.
+    """
+    return max(largest, 1023)
 
 
 def shrink(image: NDArray, long_side: int | None) -> NDArray:
@@ -286,9 +304,7 @@ def _scaled_to_bytes(path: str | Path, values: NDArray) -> NDArray[np.uint8]:
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
         raise ImageError(path, f"integers from {low} to {high}, expected 16 bits", "store it as 16 bits")
-    # Sensors of 10 to 14 bits leave the upper range of a 16-bit file empty: by that range, few grey levels would be
-    # left. Below 10 bits it is a dark picture, whose noise is not to be blown up.
-    high = max(high, 1023)
+    high = white_of_16_bits(high)
     return ((values.astype(np.uint32) * 255 + high // 2) // high).astype(np.uint8)
 
 

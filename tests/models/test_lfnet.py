@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lfnet.features import Features
 from lfnet.geometry.filters import gaussian_blur, gradients
+from lfnet.images import to_grey
 from lfnet.models.config import (
     ExtractionSettings,
     KeypointConfig,
@@ -825,6 +826,9 @@ def test_what_counts_as_a_picture(camera: NDArray[np.uint8]) -> None:
     np.testing.assert_allclose(picture_tensor(colour, None)[0][0].numpy(), expected, atol=1e-5)
     wide, _ = picture_tensor((camera.astype(np.uint16) * 257), None)
     torch.testing.assert_close(wide, grey)
+    of_12_bits = (np.arange(300, dtype=np.uint16) * 13).reshape(10, 10, 3)
+    for picture in (colour, of_12_bits, of_12_bits[..., 0], of_12_bits // 40, colour.astype(np.float32) / 255):
+        np.testing.assert_allclose(picture_tensor(picture, None)[0][0].numpy(), to_grey(picture), atol=1e-6)
     for bad, message in (
         (np.zeros((4, 5, 6, 7), np.uint8), "expected \\(H, W\\)"),
         (np.zeros((20, 0), np.uint8), "expected \\(H, W\\)"),

@@ -12,7 +12,7 @@ from lfnet.evaluation.data.pairs import Dataset, EvaluationPair
 from lfnet.evaluation.data.truth import TransformedTruth, apply_matrix
 from lfnet.evaluation.data.views import UNTOUCHED, Variant, transform_image
 from lfnet.features import Features
-from lfnet.images import to_grey
+from lfnet.images import grey_bytes
 
 POINTS = 200
 DIMENSION = 32
@@ -70,7 +70,7 @@ def shared_points(
 
 def grey(image: np.ndarray) -> np.ndarray:
     """As methods that don't want colour are given it."""
-    return image if image.ndim == 2 else np.rint(to_grey(image) * 255).astype(np.uint8)
+    return grey_bytes(image)
 
 
 def both_turned(dataset: Dataset, degrees: int) -> Dataset:

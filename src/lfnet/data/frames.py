@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lfnet.coordinates import Size
 from lfnet.data.pair import View
 from lfnet.errors import UserError
-from lfnet.images import to_grey
+from lfnet.images import grey_bytes
 
 
 class SequenceError(UserError):
@@ -46,9 +46,8 @@ class Frame:
     """OpenCV's coefficients (k1, k2, p1, p2, k3) of the picture as stored; empty for a pinhole camera."""
 
     def read_grey(self) -> NDArray[np.uint8]:
-        """Grey picture, (H, W), rounded as by `lfnet.images.read_grey`."""
-        image = self.read_image()
-        return image if image.ndim == 2 else np.rint(to_grey(image) * 255).astype(np.uint8)
+        """Grey picture, (H, W)."""
+        return grey_bytes(self.read_image())
 
 
 @dataclass(frozen=True)

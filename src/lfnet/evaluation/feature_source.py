@@ -18,7 +18,7 @@ from lfnet.evaluation.methods.extractors import settings_of, states_settings, wa
 from lfnet.evaluation.methods.feature_files import FeatureFile
 from lfnet.evaluation.unmeasured import Unmeasured
 from lfnet.features import Features
-from lfnet.images import to_grey
+from lfnet.images import grey_bytes
 from lfnet.matching import Neighbours
 from lfnet.settings import ConfigError
 
@@ -171,7 +171,7 @@ class FeatureSource:
         if isinstance(method, FeatureFile):
             return self._from_file(method, dataset.name_in_files(picture), image, variant, budget)
         if image.ndim == 3 and not wants_colour(method):
-            image = np.rint(to_grey(image) * 255).astype(np.uint8)
+            image = grey_bytes(image)
         elif image.ndim == 2 and wants_colour(method):
             image = np.repeat(image[:, :, None], 3, axis=2)
         settings = {

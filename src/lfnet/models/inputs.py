@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lfnet.errors import UserError
 from lfnet.geometry.filters import gaussian_blur
-from lfnet.images import GREY_WEIGHTS
+from lfnet.images import GREY_WEIGHTS, white_of_16_bits
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -60,7 +60,7 @@ def is_blank(normalized: Float[Tensor, "B 1 H W"], valid: Bool[Tensor, "B 1 H W"
 def picture_tensor(
     image: Tensor | np.ndarray, mask: Tensor | np.ndarray | None
 ) -> tuple[Float[Tensor, "1 H W"], Bool[Tensor, "1 H W"]]:
-    """Grey float picture in [0, 1] and its mask from what a user has.
+    """Grey float picture in [0, 1], as `lfnet.images.to_grey` defines it, and its mask from what a user has.
 
     Raises:
         ValueError: on another shape or type, on NaN or infinity, on a mask of another size.
@@ -78,7 +78,8 @@ def picture_tensor(
     if image.dtype == torch.uint8:
         grey = image.float() / 255
     elif image.dtype == torch.uint16:
-        grey = image.float() / 65535
+        grey = image.float()
+        grey = grey / white_of_16_bits(int(grey.max()))
     elif image.is_floating_point():
         grey = image.float()
     else:

@@ -14,7 +14,7 @@ from lfnet.data.reconstructions.colmap_files import read_reconstruction
 from lfnet.data.scenes.pair_table import SPLITS, PairTable
 from lfnet.data.scenes.scene import Scene
 from lfnet.data.scenes.scene_pairs import shrunk_frame
-from lfnet.images import ImageError, read_image
+from lfnet.images import ImageError, read_image, to_grey
 from lfnet.preparation.check import CheckedPair
 from lfnet.preparation.reprojection import REFERENCE_SIDE
 from lfnet.reports.canvas import (
@@ -157,7 +157,7 @@ def _overlay_row(scene: Scene, pair: CheckedPair) -> list[Picture]:
 
 def _red_cyan(a: Picture, warped: Picture, visible: NDArray[np.bool_]) -> Picture:
     """a in red and b in cyan, b's brightness brought to a's; what b doesn't see is dim."""
-    grey_a, grey_b = (cv2.cvtColor(each, cv2.COLOR_RGB2GRAY).astype(np.float32) for each in (a, warped))
+    grey_a, grey_b = (255 * to_grey(each) for each in (a, warped))
     if visible.any():
         scale = grey_a[visible].std() / max(float(grey_b[visible].std()), 1.0)
         grey_b = (grey_b - grey_b[visible].mean()) * scale + grey_a[visible].mean()

@@ -10,7 +10,7 @@ import numpy as np
 from lfnet.errors import UserError
 from lfnet.evaluation.data.pairs import Dataset, EvaluationPair
 from lfnet.evaluation.data.truth import DisparityTruth
-from lfnet.images import to_grey
+from lfnet.images import grey_bytes
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
@@ -30,7 +30,7 @@ class StereoPair:
 
     def load(self, key: str) -> Array:
         """The grey picture `left` or `right`."""
-        return np.rint(to_grey({"left": self.left, "right": self.right}[key]) * 255).astype(np.uint8)
+        return grey_bytes({"left": self.left, "right": self.right}[key])
 
     def pair(self) -> EvaluationPair:
         """Left against right."""

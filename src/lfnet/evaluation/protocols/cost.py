@@ -23,7 +23,7 @@ from lfnet.errors import one_line
 from lfnet.evaluation.methods.extractors import wants_colour
 from lfnet.evaluation.methods.feature_files import FeatureFile
 from lfnet.evaluation.results import Row, Section
-from lfnet.images import to_grey
+from lfnet.images import grey_bytes
 from lfnet.progress import Say
 from lfnet.settings import ConfigError
 
@@ -218,7 +218,7 @@ def _call(extractor: Extractor, picture: UInt8[Array, "H W *C"], budget: int) ->
 
 
 def _as_wanted(extractor: Extractor, picture: UInt8[Array, "H W 3"]) -> UInt8[Array, "H W *C"]:
-    return picture if wants_colour(extractor) else np.rint(to_grey(picture) * 255).astype(np.uint8)
+    return picture if wants_colour(extractor) else grey_bytes(picture)
 
 
 def _speed(seconds: Sequence[float], keypoints: int) -> dict[str, float]:
