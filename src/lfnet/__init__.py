@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lfnet.models.config import ExtractionSettings, LFNetConfig
     from lfnet.models.lfnet import LFNet
     from lfnet.models.weights import list_pretrained
+    from lfnet.shortcuts import extract, match
 
 __version__ = "0.1.0"
 
@@ -25,9 +26,11 @@ _EXPORTS = {
     "LFNet": "lfnet.models.lfnet",
     "LFNetConfig": "lfnet.models.config",
     "Matches": "lfnet.features",
+    "extract": "lfnet.shortcuts",
     "extract_files": "lfnet.file_extraction",
     "list_images": "lfnet.images",
     "list_pretrained": "lfnet.models.weights",
+    "match": "lfnet.shortcuts",
     "mutual_nearest_neighbours": "lfnet.matching",
     "read_features": "lfnet.integrations.hloc",
     "read_grey": "lfnet.images",
@@ -45,9 +48,11 @@ __all__ = [
     "LFNetConfig",
     "Matches",
     "__version__",
+    "extract",
     "extract_files",
     "list_images",
     "list_pretrained",
+    "match",
     "mutual_nearest_neighbours",
     "read_features",
     "read_grey",

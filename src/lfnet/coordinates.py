@@ -42,6 +42,36 @@ def pixel_from_colmap(keypoints: ArrayLike) -> NDArray[np.floating]:
     return _floating(keypoints) - 0.5
 
 
+def opensfm_from_pixel(keypoints: ArrayLike, image_size: Size) -> NDArray[np.floating]:
+    """Positions in OpenSfM's frame: the picture's centre is (0, 0), and its long side has length 1.
+
+    Args:
+        keypoints: (..., 2) positions in pixels, centre of the top-left pixel at (0, 0).
+        image_size: (width, height) of the picture, in pixels.
+
+    Returns:
+        (..., 2) positions in OpenSfM's normalised coordinates.
+
+    Source: OpenSfM documentation, "Coordinate Systems", normalized image coordinates.
+    """
+    centre = (np.asarray(image_size, np.float64) - 1) / 2
+    return (_floating(keypoints) - centre) / max(image_size)
+
+
+def pixel_from_opensfm(keypoints: ArrayLike, image_size: Size) -> NDArray[np.floating]:
+    """Positions in pixels, from OpenSfM's frame: the inverse of `opensfm_from_pixel`.
+
+    Args:
+        keypoints: (..., 2) positions in OpenSfM's normalised coordinates.
+        image_size: (width, height) of the picture, in pixels.
+
+    Returns:
+        (..., 2) positions in pixels, centre of the top-left pixel at (0, 0).
+    """
+    centre = (np.asarray(image_size, np.float64) - 1) / 2
+    return _floating(keypoints) * max(image_size) + centre
+
+
 def resize_matrix(from_size: Size, to_size: Size) -> NDArray[np.float64]:
     """The 3x3 matrix that takes pixels of a picture to pixels of the same picture resized.
 

@@ -41,6 +41,7 @@ def test_features_have_the_layout_that_hloc_reads(tmp_path: Path) -> None:
         assert group["keypoints"].attrs["uncertainty"] == 2.5
         assert all(group[key].dtype == np.float32 for key in ("keypoints", "descriptors", "scores"))
         assert np.array_equal(group["keypoints"][()], features.keypoints)
+        assert np.allclose(np.radians(group["oris"][()]), features.orientations)
         assert file.attrs["frame"] == "raw"
         assert hloc.list_names(file) == ["day/one.jpg"]
 
@@ -82,7 +83,15 @@ def test_files_of_other_extractors_can_be_read(tmp_path: Path) -> None:
         file["a.jpg/image_size"] = np.array([640, 480])
     features = hloc.read_features(tmp_path / "f.h5", "a.jpg")
     assert features.scales.tolist() == [1, 1, 1]
+    assert features.orientations.tolist() == [0, 0, 0]
     assert features.descriptors.shape == (3, 256)
+
+
+def test_degrees_of_other_extractors_are_orientations(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        hloc.write_features(file, "a.jpg", some_features())
+        del file["a.jpg/orientations"]
+    assert np.allclose(hloc.read_features(tmp_path / "f.h5", "a.jpg").orientations, some_features().orientations)
 
 
 def test_pairs_are_named_as_hloc_names_them() -> None:

@@ -1,1 +1,1 @@
-"""File and object formats of others: hloc's HDF5 and OpenCV's keypoints."""
+"""File and object formats of others: COLMAP, hloc, OpenCV, kornia, scikit-image, OpenSfM, NumPy."""

@@ -3,7 +3,8 @@
 A features file holds, under the picture's name (subfolders kept, as groups in groups):
 
     keypoints (N, 2), descriptors (D, N), scores (N,), image_size (2,)       hloc's own
-    scales (N,), orientations (N,), sigmas (N,) if known                     added by this package
+    scales (N,), oris (N,) in degrees                                        as hloc's AdaLAM reads them
+    orientations (N,) in radians, sigmas (N,) if known                       added by this package
 
 Keypoints are in pixels of the raw frame, that is, of the picture as stored with its EXIF orientation **not**
 applied, and the centre of the top-left pixel is (0, 0): hloc adds COLMAP's half pixel itself when it imports
@@ -102,6 +103,7 @@ def write_features(
     group.create_dataset("scores", data=features.scores.astype(floating))
     group.create_dataset("scales", data=features.scales)
     group.create_dataset("orientations", data=features.orientations)
+    group.create_dataset("oris", data=np.degrees(features.orientations))
     if features.sigmas is not None:
         group.create_dataset("sigmas", data=features.sigmas)
     group.create_dataset("image_size", data=np.array(features.image_size, np.int64))
@@ -112,7 +114,7 @@ def read_features(source: str | Path | h5py.File, name: str) -> Features:
 
     Args:
         source: a features file, its path or open; those of hloc's other extractors do too, and get scale 1,
-            orientation 0 or score 0 where they have none.
+            orientation 0 or score 0 where they have none. Without orientations, `oris` in degrees are taken.
         name: of the picture in it.
 
     Returns:
@@ -135,7 +137,7 @@ def read_features(source: str | Path | h5py.File, name: str) -> Features:
     return Features(
         arrays["keypoints"],
         arrays.get("scales", np.ones(count)),
-        arrays.get("orientations", np.zeros(count)),
+        arrays.get("orientations", np.radians(arrays.get("oris", np.zeros(count)))),
         arrays.get("scores", np.zeros(count)),
         np.ascontiguousarray(arrays["descriptors"].T),
         (int(width), int(height)),
@@ -262,3 +264,17 @@ def read_pairs(path: str | Path) -> list[tuple[str, str]]:
         if (words[1], words[0]) not in pairs:
             pairs[words[0], words[1]] = None
     return list(pairs)
+
+
+def register(package: str = "hloc") -> None:
+    """Make LF-Net one of hloc's extractors; it then runs as it is, `extract_features.main(confs["lfnet"], ...)`.
+
+    Args:
+        package: the name hloc is imported by; a program may bring a copy along, as `imcui.hloc`.
+
+    Raises:
+        UserError: there is no such package.
+    """
+    from lfnet.integrations import hloc_extractor
+
+    hloc_extractor.register(package)

@@ -46,7 +46,7 @@ class LFNet(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path = "lfnet-cpu") -> LFNet:
-        """Load weights that ship with the package by name, or any weights file by path; in evaluation mode.
+        """Load weights that ship with the package by name, or any weights file or folder by path; in evaluation mode.
 
         Raises:
             WeightsError: if there is no such file or name, or the file is damaged or does not fit.
@@ -54,6 +54,23 @@ class LFNet(nn.Module):
         from lfnet.models.weights import load_weights
 
         return load_weights(name_or_path)
+
+    def save_pretrained(self, folder: str | Path, card: dict[str, Any] | None = None) -> None:
+        """Save as a folder in the layout of the Hugging Face Hub, which `from_pretrained` reads.
+
+        Args:
+            folder: takes `model.safetensors`, `config.json` and a `README.md`; made where it is missing.
+            card: facts of the training (data, steps, licence …), anything that JSON holds.
+
+        Raises:
+            OSError: a file can't be written.
+        """
+        from lfnet.models.hub import WEIGHTS_FILE, write_beside
+        from lfnet.models.weights import save_weights
+
+        weights = Path(folder) / WEIGHTS_FILE
+        save_weights(weights, self, card)
+        write_beside(weights, self.config, card or {})
 
     def describe_at(
         self,

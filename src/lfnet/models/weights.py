@@ -13,6 +13,7 @@ from safetensors.torch import save
 from lfnet.errors import UserError
 from lfnet.files.atomic import write_bytes
 from lfnet.models.config import LFNetConfig
+from lfnet.models.hub import read_config, weights_in
 from lfnet.models.lfnet import LFNet
 from lfnet.settings import ConfigError, config_from_dict, config_to_dict
 
@@ -31,12 +32,12 @@ def list_pretrained() -> list[str]:
 
 
 def resolve_weights(name_or_path: str | Path) -> Path:
-    """Path of weights given by the name of shipped ones or by a path.
+    """Path of weights given by the name of shipped ones, by a file, or by a folder of `LFNet.save_pretrained`.
 
     Raises:
         WeightsError: if neither exists.
     """
-    path = Path(name_or_path)
+    path = weights_in(Path(name_or_path))
     if path.is_file():
         return path
     shipped = Path(str(resources.files("lfnet") / "weights" / f"{name_or_path}.safetensors"))
@@ -76,7 +77,8 @@ def describe_weights(name_or_path: str | Path) -> dict[str, Any]:
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
+            config = metadata["config"] if metadata.get("format") == FORMAT else read_config(path)
+            if config is None:
                 raise WeightsError(
                     f"weights {path}: expected format {FORMAT!r} in the header, got {metadata.get('format')!r}; "
                     "was the file written by lfnet?"
@@ -88,7 +90,7 @@ def describe_weights(name_or_path: str | Path) -> dict[str, Any]:
             )
             return {
                 "path": str(path),
-                "config": json.loads(metadata["config"]),
+                "config": json.loads(config),
                 "card": json.loads(metadata.get("card", "{}")),
                 "parameters": parameters,
             }

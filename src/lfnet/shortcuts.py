@@ -1,0 +1,130 @@
+"""One call each: `lfnet.extract` a picture, and `lfnet.match` two."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeAlias, Union
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from lfnet.features import Features, Matches
+from lfnet.file_matching import MatchSettings, match_features
+from lfnet.images import MAX_PIXELS, read_image, shrink
+from lfnet.matching import Geometry
+from lfnet.models.config import ExtractionSettings
+from lfnet.models.lfnet import LFNet
+from lfnet.models.weights import load_weights, resolve_weights
+
+Picture: TypeAlias = Union[str, "os.PathLike[str]", NDArray, Image.Image]
+"""A file, an array (H, W) or (H, W, 3) RGB of uint8 or of floats in [0, 1], or a picture of Pillow's."""
+
+
+def extract(
+    picture: Picture,
+    weights: str | Path | LFNet = "lfnet-cpu",
+    *,
+    max_keypoints: int = 1024,
+    mask: NDArray | None = None,
+    resize: int | None = 1600,
+    device: str = "cpu",
+    exif_rotate: bool = False,
+) -> Features:
+    """The local features of one picture.
+
+    The network of a weights file stays in memory between calls: the two used last, known by the file's content (size
+    and time of change), so a file that is written again is read again. Nobody else holds it, and it never changes.
+
+    Args:
+        picture: a file, an array or a picture of Pillow's.
+        weights: name of packaged weights, a file, a folder by `LFNet.save_pretrained`, or a network of your own, which
+            is used where it is and as it is.
+        max_keypoints: most keypoints, the best by score.
+        mask: (H, W), true where keypoints may be; None: everywhere.
+        resize: long side that larger pictures are worked at, in pixels; None: as they are.
+        device: "cpu", "cuda" or "cuda:N"; not used with a network of your own.
+        exif_rotate: turn a file upright as its EXIF orientation says. Otherwise it stays as stored, as in COLMAP and in
+            features files; OpenCV's `imread` turns, Pillow's `open` does not.
+
+    Returns:
+        Features in pixels of the picture given, best score first.
+
+    Raises:
+        ImageError: the file can't be read.
+        WeightsError: there are no such weights.
+        ValueError: an array of another shape or type, or a mask of another size.
+        TypeError: none of these.
+    """
+    image = _pixels(picture, exif_rotate)
+    if mask is not None and np.shape(mask) != image.shape[:2]:
+        raise ValueError(f"mask: expected {image.shape[:2]}, the picture's height and width, got {np.shape(mask)}")
+    model = weights if isinstance(weights, LFNet) else _network(weights, device)
+    small = shrink(image, resize)
+    # Area averaging: a pixel of the smaller picture is usable where everything under it is.
+    usable = None if mask is None else shrink(np.asarray(mask, bool).astype(np.uint8) * 255, resize) == 255
+    settings = ExtractionSettings(max_keypoints=max_keypoints)
+    features = model.extract([small], mask=None if usable is None else [usable], settings=settings)[0]
+    return features.resized((image.shape[1], image.shape[0]))
+
+
+def match(
+    a: Features | Picture,
+    b: Features | Picture,
+    *,
+    geometry: Geometry | None = None,
+    threshold: float = 3.0,
+    ratio: float | None = None,
+    max_distance: float | None = None,
+) -> Matches:
+    """Matches of two pictures: features that are each the other's nearest.
+
+    Args:
+        a: features, or a picture, which is extracted by `extract` as it stands.
+        b: the same.
+        geometry: keep only matches that one "homography" or "fundamental" matrix explains; `lfnet.verify` gives the
+            matrix too, and knows "essential".
+        threshold: largest error of such a match, in pixels.
+        ratio: Lowe's ratio test, such as 0.9; the authors of LF-Net warn against it.
+        max_distance: largest distance of descriptors, in [0, 2].
+
+    Returns:
+        Matches, whose `indices` are rows of the features of a and of b.
+
+    Raises:
+        ValueError: as `lfnet.mutual_nearest_neighbours` and `lfnet.verify`.
+    """
+    features_a, features_b = (side if isinstance(side, Features) else extract(side) for side in (a, b))
+    settings = MatchSettings(ratio=ratio, max_distance=max_distance, geometry=geometry, threshold=threshold)
+    return match_features(features_a, features_b, settings)[1]
+
+
+def _pixels(picture: Picture, exif_rotate: bool) -> NDArray:
+    if isinstance(picture, (str, os.PathLike)):
+        return read_image(Path(picture), max_pixels=MAX_PIXELS, exif_rotate=exif_rotate)
+    if isinstance(picture, np.ndarray):
+        if picture.ndim not in (2, 3):
+            raise ValueError(f"picture: expected an array (H, W) or (H, W, 3), got {picture.shape}")
+        return picture
+    if isinstance(picture, Image.Image):
+        if picture.mode[0] in "IF":
+            raise ValueError(f"picture: Pillow's mode {picture.mode} has no known range; give the file, or 8 bits")
+        return np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
+    raise TypeError(
+        f"picture: expected a path, an array or a picture of Pillow's, got {type(picture).__name__}; "
+        "several pictures: LFNet.extract takes a list of arrays, extract_files a list of files"
+    )
+
+
+def _network(weights: str | Path, device: str) -> LFNet:
+    path = resolve_weights(weights)
+    state = path.stat()
+    return _loaded(path.resolve(), state.st_size, state.st_mtime_ns, device)
+
+
+@lru_cache(maxsize=2)
+def _loaded(path: Path, size: int, changed: int, device: str) -> LFNet:
+    """Size and time are part of what is remembered: other contents, other network."""
+    return load_weights(path).to(device).requires_grad_(False)
