@@ -23,6 +23,9 @@ class DetectorConfig:
     """Pixels of the picture per feature pixel (paper: 1). With 2 or 4, features live at half or quarter resolution, and
     each convolution to scores gives the 4 or 16 of a feature pixel. With 4 there are two strided convolutions, and what
     the first one sees is added to the scores, so that places stay sharp."""
+    context: int = 0
+    """Residual blocks at half the resolution of the features, before the others (paper: 0): they see twice as far for a
+    quarter of the arithmetic."""
     stem_channels: int = 8
     """Channels between the two strided convolutions of stride 4."""
     derivatives: bool = False
@@ -32,7 +35,7 @@ class DetectorConfig:
 
     def __post_init__(self) -> None:
         require_odd(self, "detector", ("kernel_size",))
-        require_at_least(self, "detector", {"channels": 1, "stem_channels": 1, "blocks": 0, "leaky_slope": 0})
+        require_at_least(self, "detector", {"channels": 1, "stem_channels": 1, "blocks": 0, "context": 0, "leaky_slope": 0})
         if self.stride not in (1, 2, 4):
             raise ConfigError(f"detector.stride: expected 1, 2 or 4, got {self.stride}")
 
@@ -81,11 +84,13 @@ class ScaleSpaceConfig:
 class OrientationConfig:
     """The orientation of every pixel (paper section 3.1)."""
 
-    mode: Literal["head", "gradient", "patch"] = "head"
+    mode: Literal["head", "gradient", "patch", "shared"] = "head"
     """"head" regresses (cos, sin) by a convolution, as the paper does; "gradient" sums image gradients, weighted by a
     learned map, over a Gaussian window, and so turns with the picture by construction. "patch" scores the angles of a
     log-polar patch, where a turn is a shift, by a small network that is blind to shifts: it turns with the picture by
-    construction too, sees as far as the descriptor, and is asked at keypoints alone."""
+    construction too, sees as far as the descriptor, and is asked at keypoints alone. "shared" scores them on what the
+    descriptor's first two convolutions say of the upright patch, and then turns that by the angle: each patch is read
+    and convolved once, and orientation sees with the descriptor's eyes."""
     channels: tuple[int, int] = (8, 16)
     """Channels of the two convolutions of "patch"."""
     window_sigma: float = 5.0
@@ -158,7 +163,7 @@ class DescriptorConfig:
     """The descriptor network (paper section 3.1)."""
 
     channels: tuple[int, int, int] = (64, 128, 256)
-    """Channels of the three convolutions with stride 2."""
+    """Channels of the three convolutions with stride 2. Where orientation is shared, the second keeps all angles."""
     hidden: int = 512
     """Width of the fully connected layer."""
     dimension: int = 256
@@ -192,15 +197,17 @@ class LFNetConfig:
     are preferred: they are fewer by area, but survive a zoom, which takes the finest octave away."""
 
     contrast_preference: float = 0.0
-    """Extraction multiplies scores by the local contrast of the picture, at most 1, to this power (paper: 0). A score
-    is relative to its window, so flat areas have high ones too; above 0, they come last."""
+    """Keypoints are chosen, in training and extraction, by scores multiplied by the local contrast of the picture, at
+    most 1, to this power (paper: 0). A score is relative to its window, so flat areas have high ones too; above 0, they
+    come last."""
 
     def __post_init__(self) -> None:
         check_octaves(self.octaves)
         require_at_least(self, "model", {"octave_preference": 0, "contrast_preference": 0})
-        if self.orientation.mode == "patch" and self.patches.sampling != "log-polar":
+        if self.orientation.mode in ("patch", "shared") and self.patches.sampling != "log-polar":
             raise ConfigError(
-                'orientation.mode "patch" reads angles off log-polar patches; set patches.sampling to "log-polar" too'
+                f'orientation.mode "{self.orientation.mode}" reads angles off log-polar patches; '
+                'set patches.sampling to "log-polar" too'
             )
         if not 0 < self.norm_momentum <= 1:
             raise ConfigError(f"model.norm_momentum: expected a share in (0, 1], got {self.norm_momentum}")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lfnet.models.config import DescriptorConfig, PatchConfig
 from lfnet.models.layers import conv_norm, wrapped
+from lfnet.models.orientation import AngleScores
+from lfnet.models.patches import normalize_patches
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -17,40 +21,71 @@ if TYPE_CHECKING:
 class Descriptor(nn.Module):
     """Three convolutions with stride 2 and two fully connected layers; L2-normalised.
 
-    The columns of a log-polar patch are angles: there the convolutions see its last column beside its first.
+    The columns of a log-polar patch are angles: there the convolutions see its last column beside its first. Where
+    orientation is shared, patches are upright, and what the first two convolutions say of them is turned before the
+    rest sees it.
     """
 
-    def __init__(self, config: DescriptorConfig, patches: PatchConfig) -> None:
+    def __init__(self, config: DescriptorConfig, patches: PatchConfig, shared: bool = False) -> None:
         super().__init__()
         self.config = config
         self.round = patches.sampling == "log-polar"
         layers: list[nn.Module] = []
         inputs, (height, width) = 1, patches.shape
-        for outputs in config.channels:
-            padding = (1, 0) if self.round else 1
-            layers += [nn.Conv2d(inputs, outputs, 3, 2, padding, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
-            inputs, height, width = outputs, (height + 1) // 2, (width + 1) // 2
+        padding = (1, 0) if self.round else 1
+        for number, outputs in enumerate(config.channels):
+            stride = (2, 1) if shared and number == TURNED - 1 else (2, 2)
+            layers += [nn.Conv2d(inputs, outputs, 3, stride, padding, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+            inputs, height, width = outputs, (height + 1) // 2, (width + stride[1] - 1) // stride[1]
         self.convolutions = nn.Sequential(*layers)
+        self.angles = AngleScores(config.channels[TURNED - 1], (patches.rings + 3) // 4) if shared else None
         self.hidden = nn.Linear(inputs * height * width, config.hidden, bias=False)
         self.hidden_norm = nn.BatchNorm1d(config.hidden)
         self.output = nn.Linear(config.hidden, config.dimension)
 
     def forward(self, patches: Float[Tensor, "N R S"]) -> Float[Tensor, "N D"]:
-        """Describe patches; rows of unit length."""
+        """Describe patches that stand in their keypoints' frames; rows of unit length."""
+        return self.finish(self.begin(patches))
+
+    def begin(self, patches: Float[Tensor, "N R S"]) -> Float[Tensor, "N C r A"]:
+        """The first two convolutions, which turn with an upright log-polar patch."""
         if self.config.normalize_patches:
             patches = normalize_patches(patches.float())
-        features = patches[:, None]
-        layers = list(self.convolutions)
-        for conv, norm in zip(layers[::3], layers[1::3], strict=True):
-            assert isinstance(conv, nn.Conv2d)
-            assert isinstance(norm, nn.BatchNorm2d)
-            features = F.relu(conv_norm(conv, norm, wrapped(features) if self.round else features), inplace=True)
+        return self._convolve(patches[:, None], slice(0, TURNED))
+
+    def finish(self, features: Float[Tensor, "N C r A"]) -> Float[Tensor, "N D"]:
+        """Descriptors, rows of unit length, from what the first two convolutions say."""
+        features = self._convolve(features, slice(TURNED, None))
         hidden = F.relu(self.hidden_norm(self.hidden(features.flatten(1))), inplace=True)
         return F.normalize(self.output(hidden).float(), dim=-1)
 
+    def _convolve(self, features: Float[Tensor, "N C r A"], which: slice) -> Float[Tensor, "N D s B"]:
+        layers = list(self.convolutions)
+        for conv, norm in list(zip(layers[::3], layers[1::3], strict=True))[which]:
+            assert isinstance(conv, nn.Conv2d)
+            assert isinstance(norm, nn.BatchNorm2d)
+            features = F.relu(conv_norm(conv, norm, wrapped(features) if self.round else features), inplace=True)
+        return features
 
-def normalize_patches(patches: Float[Tensor, "N R S"], epsilon: float = 1e-2) -> Float[Tensor, "N R S"]:
-    """Zero mean and unit deviation of each patch; `epsilon` keeps the noise of a flat patch small."""
-    centred = patches - patches.mean((-2, -1), keepdim=True)
-    deviation = centred.square().mean((-2, -1), keepdim=True).add(epsilon**2).sqrt()
-    return centred / deviation
+
+TURNED = 2
+"""Convolutions before features are turned, where orientation is shared."""
+
+
+def turned(features: Float[Tensor, "N C R A"], orientations: Float[Tensor, "N 2"]) -> Float[Tensor, "N C R A"]:
+    """Features over angles, as they would be if the first angle were the orientation (cos, sin).
+
+    Between angles they are interpolated by cubic convolution (Keys, 1981).
+    """
+    bins = features.shape[-1]
+    angle = torch.atan2(orientations[:, 1], orientations[:, 0]) * (bins / (2 * math.pi))
+    column = torch.arange(bins, device=features.device, dtype=angle.dtype)
+    apart = (angle[:, None, None] + column[:, None] - column + bins / 2) % bins - bins / 2
+    weights = _cubic(apart.abs()).to(features.dtype)
+    return (weights[:, None] @ features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def _cubic(distance: Tensor) -> Tensor:
+    near = (1.5 * distance - 2.5) * distance * distance + 1
+    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+    return torch.where(distance < 1, near, torch.where(distance < 2, far, torch.zeros_like(distance)))

@@ -50,6 +50,21 @@ class ResidualBlock(nn.Module):
         return features + self.conv2(F.leaky_relu(residual, self.slope, inplace=True))
 
 
+class Context(nn.Module):
+    """Residual blocks at half the resolution, whose outcome is added to the features at theirs."""
+
+    def __init__(self, config: DetectorConfig) -> None:
+        super().__init__()
+        channels, size = config.channels, config.kernel_size
+        self.narrow = nn.Conv2d(channels, channels, size + 1, stride=2, padding=size // 2)
+        self.blocks = nn.Sequential(*(ResidualBlock(config) for _ in range(config.context)))
+
+    def forward(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        """Add what is seen around to the features; H and W are even."""
+        seen = self.blocks(self.narrow(features))
+        return features + F.interpolate(seen, scale_factor=2, mode="bilinear", align_corners=False)
+
+
 class Detector(nn.Module):
     """From normalised pictures to score, scale and orientation maps of the same size."""
 
@@ -69,11 +84,14 @@ class Detector(nn.Module):
             self.fine = nn.Conv2d(between, 4, size, padding=size // 2)
         else:
             self.stem = nn.Conv2d(inputs, channels, size + stride - 1, stride=stride, padding=size // 2)
+        self.context = Context(self.config) if self.config.context > 0 else None
         self.blocks = nn.Sequential(*(ResidualBlock(self.config) for _ in range(self.config.blocks)))
         self.norm = nn.BatchNorm2d(channels)
         self.scale_space = ScaleSpace(channels, stride, config.scale_space)
-        self.orientation: OrientationHead | GradientOrientation | PatchOrientation
-        if config.orientation.mode == "patch":
+        self.orientation: OrientationHead | GradientOrientation | PatchOrientation | None
+        if config.orientation.mode == "shared":
+            self.orientation = None
+        elif config.orientation.mode == "patch":
             self.orientation = PatchOrientation(config.orientation, config.patches)
         elif config.orientation.mode == "gradient":
             self.orientation = GradientOrientation(channels, stride, config.orientation)
@@ -89,7 +107,7 @@ class Detector(nn.Module):
         """
         features, fine = self.features(images)
         scores, scales = self.scale_space(features, fine, valid)
-        if isinstance(self.orientation, PatchOrientation):
+        if self.orientation is None or isinstance(self.orientation, PatchOrientation):
             return DetectorMaps(scores, scales, None)
         return DetectorMaps(scores, scales, self.orientation(features, images, valid))
 
@@ -103,7 +121,7 @@ class Detector(nn.Module):
             with torch.autocast(images.device.type, enabled=False):
                 inputs = torch.cat((images, derivative_stack(images)), 1)
         height, width = images.shape[-2:]
-        stride = self.config.stride
+        stride = self.config.stride * (1 if self.context is None else 2)
         if height % stride or width % stride:
             inputs = F.pad(inputs, (0, -width % stride, 0, -height % stride), mode="replicate")
         features = self.stem(inputs.contiguous(memory_format=torch.channels_last))
@@ -112,5 +130,7 @@ class Detector(nn.Module):
             features = F.leaky_relu(features, self.config.leaky_slope, inplace=True)
             fine = F.pixel_shuffle(self.fine(features), 2)
             features = self.narrow(features)
+        if self.context is not None:
+            features = self.context(features)
         features = self.blocks(features)
         return F.leaky_relu(self.norm(features), self.config.leaky_slope, inplace=True), fine

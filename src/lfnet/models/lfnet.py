@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lfnet.errors import UserError
 from lfnet.features import Features
 from lfnet.models.config import ExtractionSettings, LFNetConfig
-from lfnet.models.descriptor import Descriptor
+from lfnet.models.descriptor import Descriptor, turned
 from lfnet.models.detector import Detector, DetectorMaps
 from lfnet.models.inputs import is_blank, local_contrast, normalize_pictures, picture_tensor, resize_to_octave
 from lfnet.models.keypoints import Keypoints, detect_keypoints, upright, usable_pixels
@@ -38,7 +38,8 @@ class LFNet(nn.Module):
         super().__init__()
         self.config = config or LFNetConfig()
         self.detector = Detector(self.config)
-        self.descriptor = Descriptor(self.config.descriptor, self.config.patches)
+        self.shared = self.config.orientation.mode == "shared"
+        self.descriptor = Descriptor(self.config.descriptor, self.config.patches, self.shared)
         for module in self.modules():
             if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
                 module.momentum = self.config.norm_momentum
@@ -87,8 +88,12 @@ class LFNet(nn.Module):
             scales: see `PatchConfig.extent`.
             orientations: (cos, sin).
         """
-        patches = self.patches_at(mosaic, points, scales, orientations)
-        return self.descriptor(patches.flatten(0, 1)).unflatten(0, patches.shape[:2])
+        if self.shared:
+            patches = self.patches_at(mosaic, points, scales, upright(points)).flatten(0, 1)
+            rows = self.descriptor.finish(turned(self.descriptor.begin(patches), orientations.flatten(0, 1)))
+        else:
+            rows = self.descriptor(self.patches_at(mosaic, points, scales, orientations).flatten(0, 1))
+        return rows.unflatten(0, points.shape[:2])
 
     def mosaic(self, images: Float[Tensor, "B 1 H W"]) -> Mosaic:
         """What patches of normalised pictures are read from: made once, read for every keypoint."""
@@ -106,7 +111,7 @@ class LFNet(nn.Module):
 
     def orient(self, mosaic: Mosaic, keypoints: Keypoints) -> Keypoints:
         """Keypoints with the orientations that their patches show; as they are where the maps gave orientations."""
-        if self.config.orientation.mode != "patch":
+        if self.config.orientation.mode not in ("patch", "shared"):
             return keypoints
         logits = self.orientation_logits(mosaic, keypoints.points, keypoints.scales)
         return keypoints._replace(orientations=best_angles(logits))
@@ -114,17 +119,24 @@ class LFNet(nn.Module):
     def orientation_logits(
         self, mosaic: Mosaic, points: Float[Tensor, "B K 2"], scales: Float[Tensor, "B K"]
     ) -> Float[Tensor, "B K A"]:
-        """Scores of A angles at given places, read off upright patches (orientation mode "patch" alone)."""
-        patches = self.patches_at(mosaic, points, scales, upright(points))
-        return self._angles_of(patches.flatten(0, 1)).unflatten(0, patches.shape[:2])
-
-    def _angles_of(self, patches: Float[Tensor, "N R S"]) -> Float[Tensor, "N A"]:
-        assert isinstance(self.detector.orientation, PatchOrientation)
-        return self.detector.orientation(patches)
+        """Scores of A angles at given places, read off upright patches (orientation modes "patch" and "shared")."""
+        patches = self.patches_at(mosaic, points, scales, upright(points)).flatten(0, 1)
+        if self.descriptor.angles is not None:
+            logits = self.descriptor.angles(self.descriptor.begin(patches))
+        else:
+            assert isinstance(self.detector.orientation, PatchOrientation)
+            logits = self.detector.orientation(patches)
+        return logits.unflatten(0, points.shape[:2])
 
     def detect(self, images: Float[Tensor, "B 1 H W"], valid: Bool[Tensor, "B 1 H W"]) -> DetectorMaps:
         """Score, scale and orientation maps of pictures that `normalize_pictures` prepared."""
         return self.detector(images, valid)
+
+    def ranked(self, maps: DetectorMaps, images: Float[Tensor, "B 1 H W"]) -> DetectorMaps:
+        """Maps whose scores rank keypoints: weighed by the local contrast of normalised pictures, if that counts."""
+        if self.config.contrast_preference == 0:
+            return maps
+        return maps._replace(scores=maps.scores * local_contrast(images) ** self.config.contrast_preference)
 
     @torch.inference_mode()
     def extract(
@@ -270,10 +282,7 @@ class LFNet(nn.Module):
             if min(small.shape[-2:]) < MIN_SIDE:
                 continue
             normalized = normalize_pictures(small, small_valid)
-            maps = self.detect(normalized, small_valid)
-            if self.config.contrast_preference > 0:
-                weight = local_contrast(normalized) ** self.config.contrast_preference
-                maps = maps._replace(scores=maps.scores * weight)
+            maps = self.ranked(self.detect(normalized, small_valid), normalized)
             showing = small_valid & ~is_blank(normalized, small_valid)[:, None, None, None]
             keypoints = self._keypoints(maps, showing, settings)
             weight = (min(sizes) / octave) ** self.config.octave_preference
@@ -307,23 +316,34 @@ class LFNet(nn.Module):
         ranks = torch.cat(rows).argsort()
         whole = Keypoints(*(torch.cat(column, 1) for column in zip(*found, strict=True)))
 
-        def patches(orientations: Tensor) -> Float[Tensor, "N R S"]:
-            if self.config.patches.sampling == "log-polar":
-                return self.patches_at(octaves[0].mosaic, whole.points, whole.scales, orientations)[0]
-            parts = zip(octaves, rows, orientations.split([len(chosen) for chosen in rows], 1), strict=True)
-            return torch.cat([octave.patches(self, place[chosen], turns) for octave, chosen, turns in parts])
-
         if settings.upright:
             whole = whole._replace(orientations=upright(whole.points))
-        elif self.config.orientation.mode == "patch":
-            whole = whole._replace(orientations=best_angles(self._angles_of(patches(upright(whole.points))))[None])
-        descriptors = self.descriptor(patches(whole.orientations))
+        if self.config.patches.sampling == "log-polar":
+            whole, descriptors = self._oriented_and_described(octaves[0].mosaic, whole, settings.upright)
+        else:
+            parts = zip(octaves, rows, whole.orientations.split([len(chosen) for chosen in rows], 1), strict=True)
+            patches = torch.cat([octave.patches(self, place[chosen], turns) for octave, chosen, turns in parts])
+            descriptors = self.descriptor(patches)
         angles = torch.atan2(whole.orientations[0, :, 1], whole.orientations[0, :, 0])
         columns = (whole.points[0], whole.scales[0], angles, whole.scores[0], descriptors, whole.sigmas[0])
         points, scales, angles, scores, described, sigmas = (
             column[ranks].float().cpu().numpy() for column in columns
         )
         return Features(points, scales, angles, scores, described, size, sigmas)
+
+    def _oriented_and_described(
+        self, mosaic: Mosaic, keypoints: Keypoints, level: bool
+    ) -> tuple[Keypoints, Float[Tensor, "N D"]]:
+        """Keypoints of one picture with orientations that log-polar patches show, unless `level`, and descriptors."""
+        if self.descriptor.angles is None:
+            keypoints = keypoints if level else self.orient(mosaic, keypoints)
+            rows = self.describe_at(mosaic, keypoints.points, keypoints.scales, keypoints.orientations)
+            return keypoints, rows[0]
+        patches = self.patches_at(mosaic, keypoints.points, keypoints.scales, upright(keypoints.points))[0]
+        features = self.descriptor.begin(patches)
+        if not level:
+            keypoints = keypoints._replace(orientations=best_angles(self.descriptor.angles(features))[None])
+        return keypoints, self.descriptor.finish(turned(features, keypoints.orientations[0]))
 
 
 def _split(images: Any) -> list[Any]:

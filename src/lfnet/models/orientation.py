@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from lfnet.geometry.filters import gaussian_blur, gradients, grow
 from lfnet.models.config import OrientationConfig, PatchConfig
-from lfnet.models.descriptor import normalize_patches
 from lfnet.models.layers import conv_norm, wrapped
+from lfnet.models.patches import normalize_patches
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -91,34 +91,43 @@ class GradientOrientation(nn.Module):
             return _unit(gaussian_blur(field * weights * inside, self.config.window_sigma))
 
 
-class PatchOrientation(nn.Module):
-    """Scores every second angle of an upright log-polar patch; the best one is the orientation.
+class AngleScores(nn.Module):
+    """Scores every angle of features over rings and angles, looking at the angle itself and at its two neighbours.
 
-    Turning the picture shifts the patch along its angles, and convolutions that wrap around shift with it: the scores
-    of a turned patch are the shifted scores. So only which angle wins is learned, never what an angle is.
+    Turning the picture shifts the features along their angles, and the scores with them. So only which angle wins is
+    learned, never what an angle is.
     """
 
-    def __init__(self, config: OrientationConfig, patches: PatchConfig) -> None:
+    def __init__(self, channels: int, rings: int) -> None:
         super().__init__()
+        self.score = nn.Linear(channels * rings, 3)
+
+    def forward(self, features: Float[Tensor, "N C R A"]) -> Float[Tensor, "N A"]:
+        """Scores, as logits, of the angles 2 pi a / A."""
+        # A convolution along the angles over all rings, as products of rings.
+        by_rings = self.score.weight.unflatten(1, (features.shape[1], -1)).permute(2, 1, 0)
+        scores = (features.permute(0, 2, 3, 1) @ by_rings.to(features.dtype)).float().sum(1) + self.score.bias
+        before, here, after = scores.unbind(-1)
+        return here + before.roll(1, -1) + after.roll(-1, -1)
+
+
+class PatchOrientation(AngleScores):
+    """Scores every second angle of an upright log-polar patch, by two convolutions that wrap around."""
+
+    def __init__(self, config: OrientationConfig, patches: PatchConfig) -> None:
         first, second = config.channels
-        rings = (patches.rings + 3) // 4
-        self.bins = patches.size // 2
+        super().__init__(second, (patches.rings + 3) // 4)
         self.conv1 = nn.Conv2d(1, first, 3, 2, (1, 0), bias=False)
         self.norm1 = nn.BatchNorm2d(first)
         self.conv2 = nn.Conv2d(first, second, 3, (2, 1), (1, 0), bias=False)
         self.norm2 = nn.BatchNorm2d(second)
-        self.score = nn.Linear(second * rings, 3)
 
     def forward(self, patches: Float[Tensor, "N R S"]) -> Float[Tensor, "N A"]:
         """Scores, as logits, of the angles 2 pi a / A."""
         features = normalize_patches(patches.float())[:, None]
         features = F.relu(conv_norm(self.conv1, self.norm1, wrapped(features)), inplace=True)
         features = F.relu(conv_norm(self.conv2, self.norm2, wrapped(features)), inplace=True)
-        # The angle itself and its two neighbours: a convolution along the angles over all rings, as products of rings.
-        by_rings = self.score.weight.unflatten(1, (features.shape[1], -1)).permute(2, 1, 0)
-        scores = (features.permute(0, 2, 3, 1) @ by_rings.to(features.dtype)).float().sum(1) + self.score.bias
-        before, here, after = scores.unbind(-1)
-        return here + before.roll(1, -1) + after.roll(-1, -1)
+        return super().forward(features)
 
 
 def best_angles(logits: Float[Tensor, "*B A"]) -> Float[Tensor, "*B 2"]:

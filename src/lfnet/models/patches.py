@@ -139,3 +139,10 @@ def _sample_rings(
     grid = grid.clamp(lowest[..., None, :], highest[..., None, :])
     patches = F.grid_sample(mosaic.image, grid.flatten(1, 2).to(mosaic.image.dtype), align_corners=True)
     return patches.view(*points.shape[:2], config.rings, config.size)
+
+
+def normalize_patches(patches: Float[Tensor, "N R S"], epsilon: float = 1e-2) -> Float[Tensor, "N R S"]:
+    """Zero mean and unit deviation of each patch; `epsilon` keeps the noise of a flat patch small."""
+    centred = patches - patches.mean((-2, -1), keepdim=True)
+    deviation = centred.square().mean((-2, -1), keepdim=True).add(epsilon**2).sqrt()
+    return centred / deviation

@@ -15,16 +15,17 @@ Both copies share their weights here, so one pass over both views serves both di
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lfnet.data.pair import Pair, View
 from lfnet.geometry.sampling import sample
 from lfnet.geometry.warp import Warp, compensate
+from lfnet.models.descriptor import turned
 from lfnet.models.detector import DetectorMaps
 from lfnet.models.inputs import normalize_pictures
 from lfnet.models.keypoints import Keypoints, detect_keypoints, upright, usable_pixels
@@ -106,6 +107,8 @@ class SeenView(NamedTuple):
     usable: Bool[Tensor, "B 1 H W"]
     """Where keypoints may be."""
     maps: DetectorMaps
+    ranked: DetectorMaps
+    """The same with the scores by which keypoints are chosen."""
     mosaic: Mosaic
     """What patches are read from."""
 
@@ -170,16 +173,14 @@ def two_branch_step(
         learn_and_paint(model, learner, painter, warp, strategy, generator)
         for (learner, painter), warp in zip(views, warps, strict=True)
     ]
-    if model.config.orientation.mode == "patch":
-        directions = orient_by_patches(model, directions, views, precision)
-
-    patches, counts = [], []
-    for number, (learner, painter) in enumerate(views):
-        found = agreeing(directions[number].correspondences, strategy.agreement_degrees)
-        directions[number] = directions[number]._replace(correspondences=found)
-        patches += correspondence_patches(model, learner, painter, found)
-        counts += 2 * [found.counts]
-    descriptors = through_counted(model.descriptor, patches, counts, precision)
+    if model.shared:
+        directions, descriptors = orient_and_describe(model, directions, views, strategy, precision)
+    else:
+        if model.config.orientation.mode == "patch":
+            directions = orient_by_patches(model, directions, views, precision)
+        directions = [agreeing(direction, strategy.agreement_degrees) for direction in directions]
+        patches, counts = gather_patches(model, directions, views)
+        descriptors = through_counted(model.descriptor, patches, counts, precision)
 
     for number, (mine, theirs) in enumerate(zip(descriptors[::2], descriptors[1::2], strict=True)):
         direction = directions[number]
@@ -191,11 +192,13 @@ def two_branch_step(
     detector_loss = (
         strategy.image_weight * losses["image"]
         + strategy.sharpening_weight * losses.get("sharpening", 0.0)
-        + strategy.orientation_weight * losses["orientation"]
+        + strategy.orientation_weight * (0.0 if model.shared else losses["orientation"])
         + strategy.scale_weight * losses["scale"]
         + strategy.pair_weight * losses["pair"]
     )
     descriptor_loss = losses[strategy.descriptor_loss]
+    if model.shared:
+        descriptor_loss = descriptor_loss + strategy.orientation_weight * losses["orientation"]
     return StepResult(detector_loss, descriptor_loss, losses, (view_a, view_b), (directions[0], directions[1]))
 
 
@@ -210,7 +213,7 @@ def learn_and_paint(
     """One direction up to the descriptors: paint the target, compare the maps, find the correspondences."""
     nms_size = model.config.keypoints.nms_size
     target = paint_target(
-        painter.maps,
+        painter.ranked,
         j_from_i,
         painter.usable,
         strategy.keypoints,
@@ -241,7 +244,9 @@ def see(
         scores, scales, orientations = (None if each is None else each[part] for each in maps)
         assert scores is not None
         assert scales is not None
-        seen.append(SeenView(usable[part], DetectorMaps(scores, scales, orientations), mosaic.part(part)))
+        of_view = DetectorMaps(scores, scales, orientations)
+        ranked = model.ranked(of_view, normalized[part])
+        seen.append(SeenView(usable[part], of_view, ranked, mosaic.part(part)))
         start = part.stop
     return seen
 
@@ -274,7 +279,7 @@ def correspond(
 ) -> Correspondences:
     """Keypoints of i where j sees them, and where they are in j, with j's own scale and orientation there."""
     keypoints = detect_keypoints(
-        learner.maps, learner.usable & visible, strategy.keypoints, model.config.keypoints
+        learner.ranked, learner.usable & visible, strategy.keypoints, model.config.keypoints
     )
     with torch.no_grad():
         warped = j_from_i.points(keypoints.points)
@@ -300,21 +305,51 @@ def orient_by_patches(
     views: list[tuple[SeenView, SeenView]],
     precision: torch.dtype = torch.float32,
 ) -> list[Direction]:
-    """Read the orientations of all correspondences off upright patches, and L_ori: j's angle is what i's scores learn.
+    """Read the orientations of all correspondences off upright patches, and L_ori.
 
     Args:
         directions: without orientations.
         views: of each direction, learner and painter.
     """
-    patches, counts = [], []
     with torch.no_grad():
-        for direction, (learner, painter) in zip(directions, views, strict=True):
-            found = direction.correspondences
-            mine = found.keypoints.points
-            patches.append(model.patches_at(learner.mosaic, mine, found.keypoints.scales, upright(mine)))
-            patches.append(model.patches_at(painter.mosaic, found.points_j, found.scales_j, upright(mine)))
-            counts += 2 * [found.counts]
-    logits = through_counted(model.detector.orientation, patches, counts, precision)
+        patches, counts = gather_patches(model, directions, views, level=True)
+    assert model.detector.orientation is not None
+    return paint_angles(directions, through_counted(model.detector.orientation, patches, counts, precision))
+
+
+def orient_and_describe(
+    model: LFNet,
+    directions: list[Direction],
+    views: list[tuple[SeenView, SeenView]],
+    strategy: StrategyConfig,
+    precision: torch.dtype = torch.float32,
+) -> tuple[list[Direction], list[Float[Tensor, "B K D"]]]:
+    """Orientations, L_ori and descriptors from one look at each upright patch; descriptors of i, j, i and j."""
+    patches, counts = gather_patches(model, directions, views, level=True)
+    features = through_counted(model.descriptor.begin, patches, counts, precision)
+    angles = model.descriptor.angles
+    assert angles is not None
+    logits = [angles(each.flatten(0, 1)).unflatten(0, each.shape[:2]) for each in features]
+    directions = paint_angles(directions, logits)
+    directions = [agreeing(direction, strategy.agreement_degrees) for direction in directions]
+    orientations = [
+        each
+        for direction in directions
+        for each in (direction.correspondences.keypoints.orientations, direction.correspondences.orientations_j)
+    ]
+    upright_ones = [
+        turned(each.flatten(0, 1), turns.flatten(0, 1)).unflatten(0, each.shape[:2])
+        for each, turns in zip(features, orientations, strict=True)
+    ]
+    return directions, through_counted(model.descriptor.finish, upright_ones, counts, precision)
+
+
+def paint_angles(directions: list[Direction], logits: list[Float[Tensor, "B K A"]]) -> list[Direction]:
+    """The angles of highest score as orientations, and L_ori: j's angle, carried along the warp, is what i learns.
+
+    Args:
+        logits: scores of angles, of i and of j of each direction in turn.
+    """
     oriented = []
     for direction, mine, theirs in zip(directions, logits[::2], logits[1::2], strict=True):
         found = direction.correspondences
@@ -327,35 +362,48 @@ def orient_by_patches(
 
 
 @torch.no_grad()
-def agreeing(found: Correspondences, degrees: float) -> Correspondences:
-    """Correspondences where j's orientation gives way to i's, carried along the warp, if it differs by more."""
+def agreeing(direction: Direction, degrees: float) -> Direction:
+    """Where j's orientation differs by more than this from i's, carried along the warp, it gives way to that."""
     if degrees >= 180:
-        return found
+        return direction
+    found = direction.correspondences
     keypoints = found.keypoints
     _, carried = compensate(found.jacobian, keypoints.scales, keypoints.orientations)
     agrees = (found.orientations_j * carried).sum(-1, keepdim=True) >= math.cos(math.radians(degrees))
-    return found._replace(orientations_j=torch.where(agrees, found.orientations_j, carried))
+    found = found._replace(orientations_j=torch.where(agrees, found.orientations_j, carried))
+    return direction._replace(correspondences=found)
 
 
-def correspondence_patches(
-    model: LFNet, learner: SeenView, painter: SeenView, correspondences: Correspondences
-) -> tuple[Float[Tensor, "B K S S"], Float[Tensor, "B K S S"]]:
-    """Patches of i, through which L_pair reaches the detector, and of j, which are constants."""
-    keypoints = correspondences.keypoints
-    mine = model.patches_at(learner.mosaic, keypoints.points, keypoints.scales, keypoints.orientations)
-    with torch.no_grad():
-        theirs = model.patches_at(
-            painter.mosaic, correspondences.points_j, correspondences.scales_j, correspondences.orientations_j
-        )
-    return mine, theirs
+def gather_patches(
+    model: LFNet, directions: list[Direction], views: list[tuple[SeenView, SeenView]], level: bool = False
+) -> tuple[list[Float[Tensor, "B K R S"]], list[Bool[Tensor, "B K"]]]:
+    """Patches of i, through which L_pair reaches the detector, and of j, constants; of each direction in turn.
+
+    Args:
+        level: upright patches, whatever the orientations are.
+
+    Returns:
+        The patches, and which of them count.
+    """
+    patches, counts = [], []
+    for direction, (learner, painter) in zip(directions, views, strict=True):
+        found = direction.correspondences
+        points, scales, orientations = found.keypoints.points, found.keypoints.scales, found.keypoints.orientations
+        level_ones = upright(points)
+        patches.append(model.patches_at(learner.mosaic, points, scales, level_ones if level else orientations))
+        with torch.no_grad():
+            turns = level_ones if level else found.orientations_j
+            patches.append(model.patches_at(painter.mosaic, found.points_j, found.scales_j, turns))
+        counts += 2 * [found.counts]
+    return patches, counts
 
 
 def through_counted(
-    network: nn.Module,
-    patches: list[Float[Tensor, "B K R S"]],
+    network: Callable[[Tensor], Tensor],
+    patches: list[Float[Tensor, "B K *S"]],
     counts: list[Bool[Tensor, "B K"]],
     precision: torch.dtype = torch.float32,
-) -> list[Float[Tensor, "B K D"]]:
+) -> list[Float[Tensor, "B K *D"]]:
     """What a network says of the patches that count, in one pass, so that batch norm sees these, all alike, and no
     others; 0 of those that do not."""
     kept = torch.cat([each.flatten() for each in counts])
@@ -365,7 +413,7 @@ def through_counted(
     rows = torch.cat([each.flatten(0, 1) for each in patches])[kept]
     with convolutions_in(precision, rows.device):
         described = network(rows)
-    everywhere = described.new_zeros(len(kept), described.shape[-1])
+    everywhere = described.new_zeros(len(kept), *described.shape[1:])
     everywhere[kept] = described
     sizes = [each.shape[:2] for each in patches]
     split = everywhere.split([batch * count for batch, count in sizes])

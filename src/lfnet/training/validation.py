@@ -48,7 +48,7 @@ def validate(
         views = see(model, (pair.a, pair.b), strategy)
         keypoints = [
             model.orient(
-                seen.mosaic, detect_keypoints(seen.maps, seen.usable, config.keypoints, model.config.keypoints)
+                seen.mosaic, detect_keypoints(seen.ranked, seen.usable, config.keypoints, model.config.keypoints)
             )
             for seen in views
         ]
