@@ -27,7 +27,7 @@ from lfnet.models.config import (
     PatchConfig,
     ScaleSpaceConfig,
 )
-from lfnet.models.descriptor import normalize_patches
+from lfnet.models.descriptor import normalize_patches, turned
 from lfnet.models.detector import DetectorMaps
 from lfnet.models.inputs import local_contrast, normalize_pictures, picture_tensor, resize_to_octave
 from lfnet.models.keypoints import (
@@ -184,6 +184,22 @@ def test_quarter_resolution_is_not_shifted(lean_model: LFNet, camera: NDArray[np
     assert bool((maps.scales == 1).all())
 
 
+def test_context_sees_twice_as_far_and_is_not_shifted(lean_model: LFNet, camera: NDArray[np.uint8]) -> None:
+    context = lean_model.detector.context
+    assert context is not None
+    features = torch.randn(1, 8, 24, 32, generator=seeded())
+    mirrored = copy.deepcopy(context)
+    mirrored.load_state_dict({n: v.flip(-1) if v.ndim == 4 else v for n, v in context.state_dict().items()})
+    with torch.no_grad():
+        torch.testing.assert_close(mirrored(features.flip(-1)).flip(-1), context(features), atol=1e-5, rtol=1e-4)
+        changed = features.clone()
+        changed[..., 12, 16] += 1
+        seen = (context(changed) - context(features)).abs().amax((0, 1)) > 1e-7
+    rows, columns = seen.nonzero().unbind(-1)
+    assert int(columns.max() - columns.min()) > 8
+    assert int(rows.max() - rows.min()) > 8
+
+
 def test_quarter_resolution_of_any_size(lean_model: LFNet, camera: NDArray[np.uint8]) -> None:
     for height, width in ((70, 91), (73, 94), (16, 19)):
         image = as_input(camera[:height, :width])
@@ -232,7 +248,7 @@ def test_configuration_round_trips_and_refuses_what_it_does_not_know() -> None:
         ({"scale_space": {"window": 16, "window_step": 4}}, "odd number of steps of 4"),
         ({"scale_space": {"window": 4, "window_step": 4}}, "at least 3"),
         ({"scale_space": {"window": -1}}, "at least 1"),
-        ({"orientation": {"mode": "patch"}}, "log-polar"),
+        ({"orientation": {"mode": "shared"}}, "log-polar"),
         ({"patches": {"sampling": "log-polar", "size": 30}}, "multiple of 8"),
         ({"octaves": []}, "at least one"),
         ({"octaves": [0.0]}, "factors"),
@@ -603,11 +619,40 @@ def test_descriptors_of_log_polar_patches_see_no_seam(lean_model: LFNet) -> None
     hook = lean_model.descriptor.hidden.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with torch.no_grad():
         lean_model.descriptor(patches)
-        lean_model.descriptor(patches.roll(8, -1))
+        lean_model.descriptor(patches.roll(4, -1))
     hook.remove()
-    before, after = (maps.view(3, 8, 2, 4) for maps in seen)
+    before, after = (maps.view(3, 8, 2, 8) for maps in seen)
     torch.testing.assert_close(after, before.roll(1, -1), atol=1e-5, rtol=1e-4)
     assert float((before - after).abs().max()) > 1e-2
+
+
+def test_features_are_turned_by_their_orientation() -> None:
+    """By whole angles exactly; between them smooth features are met closely, and a turn and its inverse undo it."""
+    angles = torch.arange(16) * (2 * math.pi / 16)
+    features = torch.stack([torch.cos(n * (angles - 0.3)) for n in (1, 2)]).view(1, 2, 1, 16).expand(3, 2, 4, 16)
+    turns = torch.tensor([0.0, 3 * 2 * math.pi / 16, 0.77])
+    directions = torch.stack((turns.cos(), turns.sin()), -1)
+    there = turned(features, directions)
+    torch.testing.assert_close(there[0], features[0])
+    torch.testing.assert_close(there[1], features[1].roll(-3, -1), atol=1e-5, rtol=0)
+    expected = torch.stack([torch.cos(n * (angles + 0.77 - 0.3)) for n in (1, 2)])
+    torch.testing.assert_close(there[2, :, 0], expected, atol=0.02, rtol=0)
+    back = turned(there, directions * torch.tensor([1.0, -1.0]))
+    torch.testing.assert_close(back, features, atol=0.04, rtol=0)
+
+
+def test_a_turned_patch_has_the_descriptor_of_the_upright_one(lean_model: LFNet, camera: NDArray[np.uint8]) -> None:
+    """Turning the picture by as many angles as features keep, and the orientation with it, changes nothing."""
+    picture = as_input(camera[:161, :161])
+    point, ones, direction = torch.tensor([[[80.0, 80.0]]]), torch.ones(1, 1), torch.tensor([[[0.8, 0.6]]])
+    quarter = torch.tensor([[[-0.6, 0.8]]])
+    with torch.no_grad():
+        before = lean_model.describe_at(lean_model.mosaic(picture), point, ones, direction)
+        image = picture.rot90(-1, (2, 3))
+        after = lean_model.describe_at(lean_model.mosaic(image), point, ones, quarter)
+        other = lean_model.describe_at(lean_model.mosaic(image), point, ones, direction)
+    torch.testing.assert_close(after, before, atol=2e-3, rtol=0)
+    assert float((other - before).abs().max()) > 0.02
 
 
 def test_describe_agrees_with_extract_of_log_polar_patches(lean_model: LFNet, camera: NDArray[np.uint8]) -> None:
@@ -674,7 +719,6 @@ def test_features_turn_with_the_picture(lean_model: LFNet, camera: NDArray[np.ui
     """By a quarter: at the same places descriptors are the same, and orientations a quarter further."""
     model = copy.deepcopy(lean_model)
     model.detector = BlobDetector()  # type: ignore[assignment]
-    model.detector.orientation = lean_model.detector.orientation
     picture = camera[:192, :192]
     settings = ExtractionSettings(max_keypoints=200, octaves=(1.0, 0.5), once=False)
     before = model.extract(picture, settings=settings)[0]

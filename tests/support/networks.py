@@ -26,9 +26,9 @@ def tiny_config() -> LFNetConfig:
 def lean_config() -> LFNetConfig:
     """A small network of the kind that ships: quarter resolution, log-polar patches that give orientations."""
     return LFNetConfig(
-        detector=DetectorConfig(channels=8, stem_channels=4, kernel_size=3, blocks=1, stride=4),
+        detector=DetectorConfig(channels=8, stem_channels=4, kernel_size=3, blocks=1, stride=4, context=1),
         scale_space=ScaleSpaceConfig(scales=1, kernel_size=3, window=20, window_step=4, normalize=False),
-        orientation=OrientationConfig(mode="patch"),
+        orientation=OrientationConfig(mode="shared"),
         keypoints=KeypointConfig(refinement="peak-fit"),
         patches=PatchConfig(extent=64.0, sampling="log-polar"),
         descriptor=DescriptorConfig(channels=(4, 8, 8), hidden=16, dimension=32, normalize_patches=True),

@@ -20,6 +20,7 @@ from lfnet.data.resample import crop_transform
 from lfnet.geometry.transform import apply_homography
 from lfnet.geometry.warp import warp_by_depth, warp_by_homography
 from lfnet.models.detector import DetectorMaps
+from lfnet.models.inputs import local_contrast, normalize_pictures
 from lfnet.models.keypoints import Keypoints
 from lfnet.models.lfnet import LFNet
 from lfnet.training.branches import (
@@ -525,8 +526,10 @@ def test_orientations_of_j_give_way_only_where_they_disagree(model: LFNet, pair:
     theirs = torch.tensor([[[math.cos(near), math.sin(near)], [math.cos(far), math.sin(far)]]])
     keypoints = Keypoints(torch.zeros(1, 2, 2), ones, ones, mine, counts, ones)
     found = Correspondences(keypoints, torch.zeros(1, 2, 2), ones, theirs, counts, jacobian)
-    assert agreeing(found, 180) is found
-    directions = agreeing(found, 25).orientations_j
+    result = two_branch_step(model, pair, STRATEGY, 0, seeded())
+    direction = result.directions[0]._replace(correspondences=found)
+    assert agreeing(direction, 180) is direction
+    directions = agreeing(direction, 25).correspondences.orientations_j
     assert directions[0, 0].tolist() == theirs[0, 0].tolist()
     assert directions[0, 1].tolist() == pytest.approx([math.cos(turn), math.sin(turn)])
 
@@ -551,14 +554,33 @@ def test_a_lean_step_trains_all_of_both_networks(pair: Pair) -> None:
         assert float(parameter.grad.abs().max()) > 0, name
 
 
-def test_patch_orientations_are_taught_by_j_s_one_angle(pair: Pair) -> None:
-    """L_ori reaches the scores of angles through i's patches alone, and nothing of the detector's maps."""
+def test_shared_orientations_are_taught_by_j_s_one_angle(pair: Pair) -> None:
+    """L_ori reaches the scores of angles and what they are read from, and nothing of the detector or of the rest."""
     model, result = lean_pair_step(pair)
+    assert not any(name.startswith("orientation") for name, _ in model.detector.named_parameters())
     gradients = torch.autograd.grad(
-        result.losses["orientation"], list(model.detector.parameters()), allow_unused=True
+        result.losses["orientation"], list(model.parameters()), allow_unused=True, retain_graph=True
     )
-    for (name, _), gradient in zip(model.detector.named_parameters(), gradients, strict=True):
-        assert (gradient is not None) == name.startswith("orientation."), name
+    reached = {name for (name, _), g in zip(model.named_parameters(), gradients, strict=True) if g is not None}
+    assert {name.split(".")[1] for name in reached} == {"angles", "convolutions"}
+    assert "descriptor.convolutions.6.weight" not in reached
+    weight = StrategyConfig().orientation_weight
+    expected = result.losses["dual_softmax"] + weight * result.losses["orientation"]
+    torch.testing.assert_close(result.descriptor_loss, expected)
+
+
+def test_both_branches_choose_by_score_and_contrast(pair: Pair) -> None:
+    config = dataclasses.replace(lean_config(), contrast_preference=1.0)
+    model = LFNet(config).eval()
+    with torch.no_grad():
+        view = see(model, (pair.a, pair.b), STRATEGY)[0]
+    weight = local_contrast(normalize_pictures(pair.a.image, pair.a.valid))
+    torch.testing.assert_close(view.ranked.scores, view.maps.scores * weight)
+    result = two_branch_step(model, pair, STRATEGY, 0, seeded())
+    keypoints = result.directions[0].correspondences.keypoints
+    whole = keypoints.points.detach().round().long()[0][keypoints.present[0]]
+    at = view.ranked.scores[0, 0, whole[:, 1], whole[:, 0]]
+    assert bool((at - keypoints.scores[0][keypoints.present[0]]).abs().median() < 1e-6)
 
 
 def test_positives_are_disturbed_as_far_as_told(model: LFNet, pair: Pair) -> None:

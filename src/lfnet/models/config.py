@@ -35,7 +35,8 @@ class DetectorConfig:
 
     def __post_init__(self) -> None:
         require_odd(self, "detector", ("kernel_size",))
-        require_at_least(self, "detector", {"channels": 1, "stem_channels": 1, "blocks": 0, "context": 0, "leaky_slope": 0})
+        require_at_least(self, "detector", {"channels": 1, "stem_channels": 1})
+        require_at_least(self, "detector", {"blocks": 0, "context": 0, "leaky_slope": 0})
         if self.stride not in (1, 2, 4):
             raise ConfigError(f"detector.stride: expected 1, 2 or 4, got {self.stride}")
 
@@ -84,15 +85,12 @@ class ScaleSpaceConfig:
 class OrientationConfig:
     """The orientation of every pixel (paper section 3.1)."""
 
-    mode: Literal["head", "gradient", "patch", "shared"] = "head"
+    mode: Literal["head", "gradient", "shared"] = "head"
     """"head" regresses (cos, sin) by a convolution, as the paper does; "gradient" sums image gradients, weighted by a
-    learned map, over a Gaussian window, and so turns with the picture by construction. "patch" scores the angles of a
-    log-polar patch, where a turn is a shift, by a small network that is blind to shifts: it turns with the picture by
-    construction too, sees as far as the descriptor, and is asked at keypoints alone. "shared" scores them on what the
-    descriptor's first two convolutions say of the upright patch, and then turns that by the angle: each patch is read
-    and convolved once, and orientation sees with the descriptor's eyes."""
-    channels: tuple[int, int] = (8, 16)
-    """Channels of the two convolutions of "patch"."""
+    learned map, over a Gaussian window, and so turns with the picture by construction. "shared" turns with it by
+    construction too: at keypoints alone, it scores the angles of an upright log-polar patch, where a turn is a shift,
+    on what the descriptor's first two convolutions say of it. These features are then turned by the angle: each patch
+    is read and convolved once, and orientation sees with the descriptor's eyes."""
     window_sigma: float = 5.0
     """Deviation in pixels of the Gaussian window of "gradient"."""
     compression: float = 1.0
@@ -100,8 +98,6 @@ class OrientationConfig:
 
     def __post_init__(self) -> None:
         require_at_least(self, "orientation", {"window_sigma": 0.1, "compression": 0})
-        if min(self.channels) < 1:
-            raise ConfigError(f"orientation.channels: expected at least 1 each, got {self.channels}")
 
 
 @dataclass(frozen=True)
@@ -204,10 +200,9 @@ class LFNetConfig:
     def __post_init__(self) -> None:
         check_octaves(self.octaves)
         require_at_least(self, "model", {"octave_preference": 0, "contrast_preference": 0})
-        if self.orientation.mode in ("patch", "shared") and self.patches.sampling != "log-polar":
+        if self.orientation.mode == "shared" and self.patches.sampling != "log-polar":
             raise ConfigError(
-                f'orientation.mode "{self.orientation.mode}" reads angles off log-polar patches; '
-                'set patches.sampling to "log-polar" too'
+                'orientation.mode "shared" reads angles off log-polar patches; set patches.sampling to "log-polar" too'
             )
         if not 0 < self.norm_momentum <= 1:
             raise ConfigError(f"model.norm_momentum: expected a share in (0, 1], got {self.norm_momentum}")

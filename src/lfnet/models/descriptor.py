@@ -53,6 +53,11 @@ class Descriptor(nn.Module):
             patches = normalize_patches(patches.float())
         return self._convolve(patches[:, None], slice(0, TURNED))
 
+    def angle_scores(self, features: Float[Tensor, "N C r A"]) -> Float[Tensor, "N A"]:
+        """Scores, as logits, of the angles 2 pi a / A, from what the first two convolutions say of upright patches."""
+        assert self.angles is not None
+        return self.angles(features)
+
     def finish(self, features: Float[Tensor, "N C r A"]) -> Float[Tensor, "N D"]:
         """Descriptors, rows of unit length, from what the first two convolutions say."""
         features = self._convolve(features, slice(TURNED, None))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lfnet.geometry.filters import DERIVATIVE_CHANNELS, derivative_stack
 from lfnet.models.config import DetectorConfig, LFNetConfig
 from lfnet.models.layers import conv_norm
-from lfnet.models.orientation import GradientOrientation, OrientationHead, PatchOrientation
+from lfnet.models.orientation import GradientOrientation, OrientationHead
 from lfnet.models.scale_space import ScaleSpace
 
 if TYPE_CHECKING:
@@ -88,14 +88,10 @@ class Detector(nn.Module):
         self.blocks = nn.Sequential(*(ResidualBlock(self.config) for _ in range(self.config.blocks)))
         self.norm = nn.BatchNorm2d(channels)
         self.scale_space = ScaleSpace(channels, stride, config.scale_space)
-        self.orientation: OrientationHead | GradientOrientation | PatchOrientation | None
-        if config.orientation.mode == "shared":
-            self.orientation = None
-        elif config.orientation.mode == "patch":
-            self.orientation = PatchOrientation(config.orientation, config.patches)
-        elif config.orientation.mode == "gradient":
+        self.orientation: OrientationHead | GradientOrientation | None = None
+        if config.orientation.mode == "gradient":
             self.orientation = GradientOrientation(channels, stride, config.orientation)
-        else:
+        elif config.orientation.mode == "head":
             self.orientation = OrientationHead(channels, stride)
 
     def forward(self, images: Float[Tensor, "B 1 H W"], valid: Bool[Tensor, "B 1 H W"]) -> DetectorMaps:
@@ -107,7 +103,7 @@ class Detector(nn.Module):
         """
         features, fine = self.features(images)
         scores, scales = self.scale_space(features, fine, valid)
-        if self.orientation is None or isinstance(self.orientation, PatchOrientation):
+        if self.orientation is None:
             return DetectorMaps(scores, scales, None)
         return DetectorMaps(scores, scales, self.orientation(features, images, valid))
 

@@ -19,7 +19,7 @@ from lfnet.models.descriptor import Descriptor, turned
 from lfnet.models.detector import Detector, DetectorMaps
 from lfnet.models.inputs import is_blank, local_contrast, normalize_pictures, picture_tensor, resize_to_octave
 from lfnet.models.keypoints import Keypoints, detect_keypoints, upright, usable_pixels
-from lfnet.models.orientation import PatchOrientation, best_angles
+from lfnet.models.orientation import best_angles
 from lfnet.models.patches import Mosaic, make_mosaic, sample_patches
 from lfnet.models.pyramid import CANDIDATES, MIN_SIDE, Octave, choose
 
@@ -111,7 +111,7 @@ class LFNet(nn.Module):
 
     def orient(self, mosaic: Mosaic, keypoints: Keypoints) -> Keypoints:
         """Keypoints with the orientations that their patches show; as they are where the maps gave orientations."""
-        if self.config.orientation.mode not in ("patch", "shared"):
+        if not self.shared:
             return keypoints
         logits = self.orientation_logits(mosaic, keypoints.points, keypoints.scales)
         return keypoints._replace(orientations=best_angles(logits))
@@ -119,14 +119,9 @@ class LFNet(nn.Module):
     def orientation_logits(
         self, mosaic: Mosaic, points: Float[Tensor, "B K 2"], scales: Float[Tensor, "B K"]
     ) -> Float[Tensor, "B K A"]:
-        """Scores of A angles at given places, read off upright patches (orientation modes "patch" and "shared")."""
+        """Scores of A angles at given places, read off upright patches (orientation mode "shared" alone)."""
         patches = self.patches_at(mosaic, points, scales, upright(points)).flatten(0, 1)
-        if self.descriptor.angles is not None:
-            logits = self.descriptor.angles(self.descriptor.begin(patches))
-        else:
-            assert isinstance(self.detector.orientation, PatchOrientation)
-            logits = self.detector.orientation(patches)
-        return logits.unflatten(0, points.shape[:2])
+        return self.descriptor.angle_scores(self.descriptor.begin(patches)).unflatten(0, points.shape[:2])
 
     def detect(self, images: Float[Tensor, "B 1 H W"], valid: Bool[Tensor, "B 1 H W"]) -> DetectorMaps:
         """Score, scale and orientation maps of pictures that `normalize_pictures` prepared."""
@@ -335,14 +330,13 @@ class LFNet(nn.Module):
         self, mosaic: Mosaic, keypoints: Keypoints, level: bool
     ) -> tuple[Keypoints, Float[Tensor, "N D"]]:
         """Keypoints of one picture with orientations that log-polar patches show, unless `level`, and descriptors."""
-        if self.descriptor.angles is None:
-            keypoints = keypoints if level else self.orient(mosaic, keypoints)
+        if not self.shared:
             rows = self.describe_at(mosaic, keypoints.points, keypoints.scales, keypoints.orientations)
             return keypoints, rows[0]
         patches = self.patches_at(mosaic, keypoints.points, keypoints.scales, upright(keypoints.points))[0]
         features = self.descriptor.begin(patches)
         if not level:
-            keypoints = keypoints._replace(orientations=best_angles(self.descriptor.angles(features))[None])
+            keypoints = keypoints._replace(orientations=best_angles(self.descriptor.angle_scores(features))[None])
         return keypoints, self.descriptor.finish(turned(features, keypoints.orientations[0]))
 
 

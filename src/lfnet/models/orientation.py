@@ -10,9 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lfnet.geometry.filters import gaussian_blur, gradients, grow
-from lfnet.models.config import OrientationConfig, PatchConfig
-from lfnet.models.layers import conv_norm, wrapped
-from lfnet.models.patches import normalize_patches
+from lfnet.models.config import OrientationConfig
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -109,25 +107,6 @@ class AngleScores(nn.Module):
         scores = (features.permute(0, 2, 3, 1) @ by_rings.to(features.dtype)).float().sum(1) + self.score.bias
         before, here, after = scores.unbind(-1)
         return here + before.roll(1, -1) + after.roll(-1, -1)
-
-
-class PatchOrientation(AngleScores):
-    """Scores every second angle of an upright log-polar patch, by two convolutions that wrap around."""
-
-    def __init__(self, config: OrientationConfig, patches: PatchConfig) -> None:
-        first, second = config.channels
-        super().__init__(second, (patches.rings + 3) // 4)
-        self.conv1 = nn.Conv2d(1, first, 3, 2, (1, 0), bias=False)
-        self.norm1 = nn.BatchNorm2d(first)
-        self.conv2 = nn.Conv2d(first, second, 3, (2, 1), (1, 0), bias=False)
-        self.norm2 = nn.BatchNorm2d(second)
-
-    def forward(self, patches: Float[Tensor, "N R S"]) -> Float[Tensor, "N A"]:
-        """Scores, as logits, of the angles 2 pi a / A."""
-        features = normalize_patches(patches.float())[:, None]
-        features = F.relu(conv_norm(self.conv1, self.norm1, wrapped(features)), inplace=True)
-        features = F.relu(conv_norm(self.conv2, self.norm2, wrapped(features)), inplace=True)
-        return super().forward(features)
 
 
 def best_angles(logits: Float[Tensor, "*B A"]) -> Float[Tensor, "*B 2"]:

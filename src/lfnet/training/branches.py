@@ -176,8 +176,6 @@ def two_branch_step(
     if model.shared:
         directions, descriptors = orient_and_describe(model, directions, views, strategy, precision)
     else:
-        if model.config.orientation.mode == "patch":
-            directions = orient_by_patches(model, directions, views, precision)
         directions = [agreeing(direction, strategy.agreement_degrees) for direction in directions]
         patches, counts = gather_patches(model, directions, views)
         descriptors = through_counted(model.descriptor, patches, counts, precision)
@@ -299,24 +297,6 @@ def orientations_at(maps: DetectorMaps, points: Float[Tensor, "B K 2"]) -> Float
     return upright(points) if maps.orientations is None else sample(maps.orientations, points, mode="nearest")
 
 
-def orient_by_patches(
-    model: LFNet,
-    directions: list[Direction],
-    views: list[tuple[SeenView, SeenView]],
-    precision: torch.dtype = torch.float32,
-) -> list[Direction]:
-    """Read the orientations of all correspondences off upright patches, and L_ori.
-
-    Args:
-        directions: without orientations.
-        views: of each direction, learner and painter.
-    """
-    with torch.no_grad():
-        patches, counts = gather_patches(model, directions, views, level=True)
-    assert model.detector.orientation is not None
-    return paint_angles(directions, through_counted(model.detector.orientation, patches, counts, precision))
-
-
 def orient_and_describe(
     model: LFNet,
     directions: list[Direction],
@@ -327,9 +307,7 @@ def orient_and_describe(
     """Orientations, L_ori and descriptors from one look at each upright patch; descriptors of i, j, i and j."""
     patches, counts = gather_patches(model, directions, views, level=True)
     features = through_counted(model.descriptor.begin, patches, counts, precision)
-    angles = model.descriptor.angles
-    assert angles is not None
-    logits = [angles(each.flatten(0, 1)).unflatten(0, each.shape[:2]) for each in features]
+    logits = [model.descriptor.angle_scores(each.flatten(0, 1)).unflatten(0, each.shape[:2]) for each in features]
     directions = paint_angles(directions, logits)
     directions = [agreeing(direction, strategy.agreement_degrees) for direction in directions]
     orientations = [
