@@ -17,7 +17,7 @@ from lfnet.evaluation.data.datasets import open_data
 from lfnet.evaluation.feature_source import FeatureRules, FeatureSource
 from lfnet.evaluation.methods.lfnet_extractor import LFNetExtractor
 from lfnet.evaluation.methods.opencv_extractors import OpenCVExtractor
-from lfnet.evaluation.protocols.matching_score import SweepSettings, measure_sweep
+from lfnet.evaluation.protocols.matching import SweepSettings, measure_sweep
 from lfnet.models.lfnet import LFNet
 from lfnet.reports.benchmark.tables import markdown
 

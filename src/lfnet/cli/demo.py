@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lfnet.evaluation.protocols.matching_score import ALL_TURNS
+from lfnet.evaluation.protocols.matching import ALL_TURNS
 
 if TYPE_CHECKING:
     from lfnet.evaluation.results import Results
@@ -37,7 +37,7 @@ def demo(
     from lfnet.cli.options import UsageError, keypoint_limits, pick_device
     from lfnet.evaluation.feature_source import FeatureSource
     from lfnet.evaluation.methods.extractors import make_methods
-    from lfnet.evaluation.protocols.matching_score import SweepSettings
+    from lfnet.evaluation.protocols.matching import SweepSettings
     from lfnet.reports.demo import run_demo
 
     keypoint_limits(max_keypoints, 0.0, 0.0)

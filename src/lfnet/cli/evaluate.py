@@ -151,12 +151,11 @@ def _request(command: RunCommand) -> Request:
 
 
 def _quick_request() -> Request:
-    from lfnet.evaluation.quick import quick_settings
     from lfnet.evaluation.suite import EMBEDDED, Material, open_all
     from lfnet.reports.benchmark.run import Request
 
     datasets, lines = open_all(list(EMBEDDED), DataSettings())
-    return Request(Material(datasets), (*PAIR_PROTOCOLS, "cost"), quick_settings(), typed(), lines)
+    return Request(Material(datasets), (*PAIR_PROTOCOLS, "cost"), BenchmarkSettings.quick(), typed(), lines)
 
 
 def _run(request: Request, machine: Machine, device: str) -> int:

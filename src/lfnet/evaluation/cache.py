@@ -1,8 +1,9 @@
 """Arrays that were computed once, kept in HDF5 under everything that decides them.
 
-An entry's place is a digest of its settings, and the settings are in the file: what was made under others is another
-entry, so that a changed setting is computed anew and nothing is ever mixed. Each entry is a file of its own, written
-beside its place and renamed, so that a process that is killed leaves entries whole or not at all.
+An entry's place is a digest of its settings, of `VERSION` and of OpenCV's version. All of these are in the file: what
+was made under others is another entry, so that a changed setting is computed anew and nothing is ever mixed. Each entry
+is a file of its own, written beside its place and renamed, so that a process that is killed leaves entries whole or not
+at all.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import cv2
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from lfnet.files.atomic import write_bytes
+
+VERSION = 1
+"""Raised with every change of what anything that is cached makes of the same settings."""
 
 Arrays = dict[str, NDArray[Any]]
 """What an entry holds, by name."""
@@ -40,8 +45,8 @@ class Cache:
         """The entry of these settings, computed where it isn't there.
 
         Args:
-            kind: folder of the entry: `features`, `matches`, `measures`.
-            settings: everything that decides the arrays, in types that JSON has.
+            kind: folder of the entry: `features`, `neighbours`, `measures`, `models`, `structures`.
+            settings: everything else that decides the arrays, in types that JSON has.
             compute: makes the arrays.
 
         Returns:
@@ -53,7 +58,7 @@ class Cache:
         if self.folder is None:
             self.computed += 1
             return compute()
-        text = json.dumps(settings, sort_keys=True)
+        text = json.dumps({**settings, "version": VERSION, "opencv": cv2.__version__}, sort_keys=True)
         key = digest(text.encode())
         path = self.folder / kind / key[:2] / f"{key[2:]}.h5"
         arrays = _read(path, text)

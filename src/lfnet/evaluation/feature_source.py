@@ -32,12 +32,6 @@ if TYPE_CHECKING:
     Key = tuple[str, Callable[[str], Array], str, Variant, int]
     """Method, what loads the pictures (two data sets may have one name), picture, transformation, budget."""
 
-FEATURES_VERSION = 1
-"""Raised with every change of what `extract_from` or a transformation makes of the same settings."""
-
-NEIGHBOURS_VERSION = 1
-"""Raised with every change of what `Neighbours.of` makes of the same descriptors."""
-
 PICTURES_KEPT = 16
 FEATURES_KEPT = 96
 """In memory: at 2048 keypoints of 256 values, 200 MB."""
@@ -149,7 +143,7 @@ class FeatureSource:
             found = Neighbours.of(a, b)
             return {name: getattr(found, name) for name in ("b_of_a", "a_of_b", "distances", "second")}
 
-        settings = {"a": digest(a), "b": digest(b), "version": NEIGHBOURS_VERSION}
+        settings = {"a": digest(a), "b": digest(b)}
         try:
             return Neighbours(**self.cache.fetch("neighbours", settings, compute))
         except ValueError as error:
@@ -180,8 +174,6 @@ class FeatureSource:
             "variant": variant.name,
             "budget": budget,
             "rules": asdict(self.rules),
-            "opencv": cv2.__version__,
-            "version": FEATURES_VERSION,
         }
 
         def compute() -> Arrays:

@@ -15,15 +15,14 @@ from lfnet.evaluation.data.datasets import open_data
 from lfnet.evaluation.data.pairs import Dataset
 from lfnet.evaluation.data.stereo import stereo_dataset
 from lfnet.evaluation.data.synthetic import rendered_dataset, warped_dataset
-from lfnet.evaluation.data.truth import HomographyTruth
 from lfnet.evaluation.feature_source import FeatureRules
 from lfnet.evaluation.methods.extractors import settings_of
 from lfnet.evaluation.protocols.cost import CostSettings, measure_cost
-from lfnet.evaluation.protocols.homography import HomographySettings, homography_task, measure_homography
-from lfnet.evaluation.protocols.matching_score import MatchingSettings, SweepSettings, measure_matching, measure_sweep
-from lfnet.evaluation.protocols.pose import PoseSettings, measure_pose, pose_task
+from lfnet.evaluation.protocols.estimation import EstimationSettings, Tuning, measure_tuned, pooled
+from lfnet.evaluation.protocols.homography import HOMOGRAPHY
+from lfnet.evaluation.protocols.matching import MatchingSettings, SweepSettings, measure_matching, measure_sweep
+from lfnet.evaluation.protocols.pose import POSE
 from lfnet.evaluation.protocols.structure import StructureSettings, measure_structure
-from lfnet.evaluation.protocols.tuning import EstimationSettings, Task, Tuning, pooled
 from lfnet.evaluation.results import describe_environment
 from lfnet.progress import Say
 
@@ -33,7 +32,8 @@ if TYPE_CHECKING:
 
 ProtocolName = Literal["matching", "sweep", "pose", "homography", "structure", "cost"]
 
-
+QUICK_BUDGET = 512
+"""Keypoints of a picture in a first look: the paper's for 320 x 240."""
 MACHINE = ("processor", "opencv", "torch", "threads_torch", "threads_opencv")
 """Of the environment, what decides a method's cost: costs of two machines are not compared."""
 
@@ -45,10 +45,21 @@ class BenchmarkSettings:
     rules: FeatureRules = field(default_factory=FeatureRules)
     matching: MatchingSettings = field(default_factory=MatchingSettings)
     sweep: SweepSettings = field(default_factory=SweepSettings)
-    pose: PoseSettings = field(default_factory=PoseSettings)
-    homography: HomographySettings = field(default_factory=HomographySettings)
+    pose: EstimationSettings = field(default_factory=EstimationSettings)
+    homography: EstimationSettings = field(default_factory=EstimationSettings)
     structure: StructureSettings = field(default_factory=StructureSettings)
     cost: CostSettings = field(default_factory=CostSettings)
+
+    @classmethod
+    def quick(cls) -> BenchmarkSettings:
+        """Small enough for three minutes of two cores."""
+        return cls(
+            matching=MatchingSettings(budgets=(QUICK_BUDGET,)),
+            sweep=SweepSettings((0, 30, 60, 90, 180, 270), (0.5, 2.0), pairs=4, budget=QUICK_BUDGET),
+            pose=EstimationSettings(budget=QUICK_BUDGET),
+            homography=EstimationSettings(budget=QUICK_BUDGET),
+            cost=CostSettings(rounds=3),
+        )
 
 
 @dataclass(frozen=True)
@@ -133,20 +144,25 @@ def measure(
     Yields:
         each section as it is done, and the data set it is of, if it is of one.
     """
-    tasks = {
-        "pose": (pose_task(source, settings.pose), settings.pose),
-        "homography": (homography_task(source, settings.homography), settings.homography),
-    }
-    estimates = {name: _shared_tuning(material, *task) for name, task in tasks.items() if name in protocols}
+    tasks = {task.protocol: task for task in (POSE, HOMOGRAPHY)}
+    matchers = {"matching": (measure_matching, settings.matching), "sweep": (measure_sweep, settings.sweep)}
+    tuned = {}
+    for name in tasks.keys() & set(protocols):
+        own: EstimationSettings = getattr(settings, name)
+        pool, reported = material.tuning, material.datasets
+        if pool is None and len(own.candidates()) > 1:
+            pool, reported = pooled(material.datasets, tasks[name], own.every)
+        tuned[name] = None if pool is None else Tuning(pool), reported
     for place, dataset in enumerate(material.datasets):
-        for protocol in protocols:
-            if protocol in estimates:
-                tuning, reported = estimates[protocol]
-                section = _estimate(protocol, reported[place], source, settings, progress, tuning)
-            else:
-                section = _match(protocol, dataset, source, settings, progress)
-            if section is not None:
-                yield section, dataset
+        for name in protocols:
+            if name in tuned:
+                tuning, reported = tuned[name]
+                if any(map(tasks[name].usable, reported[place].pairs)):
+                    own = getattr(settings, name)
+                    yield measure_tuned(tasks[name], reported[place], source, own, progress, tuning), dataset
+            elif name in matchers and any(pair.truth is not None for pair in dataset.pairs):
+                measure_one, own = matchers[name]
+                yield measure_one(dataset, source, own, progress), dataset
     if "structure" in protocols:
         names = [folder.resolve().name for folder in material.photos]
         for name, folder in zip(names, material.photos, strict=True):
@@ -158,58 +174,10 @@ def measure(
         yield replace(section, settings={**section.settings, **{name: known[name] for name in MACHINE}}), None
 
 
-def _shared_tuning(
-    material: Material, task: Task, settings: EstimationSettings
-) -> tuple[Tuning | None, Sequence[Dataset]]:
-    """What ratio and threshold are tuned on, the same for all data sets, and the data sets to report."""
-    if len(settings.candidates()) == 1:
-        return None, material.datasets
-    if material.tuning is not None:
-        return Tuning(material.tuning), material.datasets
-    pool, reported = pooled(material.datasets, task, settings.every)
-    return (None if pool is None else Tuning(pool)), reported
-
-
-def _match(
-    protocol: ProtocolName,
-    dataset: Dataset,
-    source: FeatureSource,
-    settings: BenchmarkSettings,
-    progress: Say,
-) -> Section | None:
-    """A protocol that matches alone; None where it doesn't fit."""
-    if all(pair.truth is None for pair in dataset.pairs):
-        return None
-    if protocol == "matching":
-        return measure_matching(dataset, source, settings.matching, progress)
-    if protocol == "sweep":
-        return measure_sweep(dataset, source, settings.sweep, progress)
-    return None
-
-
-def _estimate(
-    protocol: ProtocolName,
-    dataset: Dataset,
-    source: FeatureSource,
-    settings: BenchmarkSettings,
-    progress: Say,
-    tuning: Tuning | None,
-) -> Section | None:
-    """A protocol that estimates geometry; None where it doesn't fit."""
-    if protocol == "pose" and any(pair.pose is not None for pair in dataset.pairs):
-        return measure_pose(dataset, source, settings.pose, progress, tuning=tuning)
-    if protocol == "homography" and any(isinstance(pair.truth, HomographyTruth) for pair in dataset.pairs):
-        return measure_homography(dataset, source, settings.homography, progress, tuning=tuning)
-    return None
-
-
 def about_methods(source: FeatureSource) -> dict[str, dict[str, Any]]:
     """What each method is, and its median time for a picture (as it was when the features were made)."""
     described = {}
     for method in source.methods:
         seconds = [value for value in source.seconds.get(method.name, []) if np.isfinite(value)]
-        described[method.name] = {
-            **settings_of(method),
-            "seconds": float(np.median(seconds)) if seconds else None,
-        }
+        described[method.name] = {**settings_of(method), "seconds": float(np.median(seconds)) if seconds else None}
     return described

@@ -14,12 +14,12 @@ from lfnet.errors import UserError
 from lfnet.evaluation.data.stereo import stereo_dataset
 from lfnet.evaluation.data.truth import TransformedTruth
 from lfnet.evaluation.data.views import Variant, transform_image
-from lfnet.evaluation.protocols.matching_score import measure_sweep
-from lfnet.evaluation.protocols.metrics import Projection, match_errors
+from lfnet.evaluation.protocols.matching import measure_sweep
 from lfnet.evaluation.results import Results, describe_environment, write_results
 from lfnet.evaluation.suite import about_methods
 from lfnet.files.atomic import make_folder, write_bytes
 from lfnet.matching import mutual_nearest_neighbours
+from lfnet.matching_score import Projection, match_errors
 from lfnet.progress import Say
 from lfnet.reports.demo_page import Drawing, demo_page
 from lfnet.reports.drawing import draw_matches
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lfnet.evaluation.data.pairs import Dataset
     from lfnet.evaluation.feature_source import FeatureSource
     from lfnet.evaluation.methods.extractors import Method
-    from lfnet.evaluation.protocols.matching_score import SweepSettings
+    from lfnet.evaluation.protocols.matching import SweepSettings
 
 RIGHT_WITHIN = 5.0
 """Pixels from the true place within which a match is drawn as right: the matching score's threshold."""

@@ -1,18 +1,28 @@
 """How good the model is on held-back pairs, while it trains.
 
 A quick look on crops, turned and zoomed like the training pairs; the benchmark on whole pictures is in `evaluation`.
+Both take the matching score from `lfnet/matching_score.py`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lfnet.data.loader import PairLoader
 from lfnet.geometry.sampling import sample
 from lfnet.geometry.warp import Warp, compensate
+from lfnet.matching_score import (
+    Projection,
+    distances_to,
+    match_errors,
+    nearest_keypoint_errors,
+    orientation_agreement,
+    share_within,
+)
 from lfnet.models.keypoints import Keypoints, detect_keypoints
 from lfnet.models.lfnet import LFNet
 from lfnet.training.branches import SeenView, StrategyConfig, orientations_at, see
@@ -23,8 +33,6 @@ if TYPE_CHECKING:
 
 VALIDATION_STEP = 1 << 40
 """Held-back samples are drawn as if at steps from here on, which no training reaches."""
-ORIENTATION_TOLERANCE = 22.5
-"""Degrees within which orientations agree: half of a bin of SIFT's descriptor."""
 
 
 @torch.no_grad()
@@ -59,11 +67,23 @@ def validate(
         ]
         for i, j in ((0, 1), (1, 0)):
             mine, theirs = (keypoints[i], descriptors[i]), (keypoints[j], descriptors[j])
-            measures = _measure(model, views[j], mine, theirs, warps[i], config)
+            measures = {**_spreads(keypoints[i]), **_measure(model, views[j], mine, theirs, warps[i], config)}
             for name, value in measures.items():
                 sums.setdefault(name, []).append(value)
     model.train(was_training)
     return {name: float(torch.tensor(values).nanmean()) for name, values in sums.items()}
+
+
+def _spreads(keypoints: Keypoints) -> dict[str, float]:
+    """How strong the keypoints of a view are, and how varied their scales and orientations."""
+    present = keypoints.present[0]
+    if not bool(present.any()):
+        return {"score_peak": 0.0, "scale_spread": 0.0, "orientation_spread": 0.0}
+    return {
+        "score_peak": float(keypoints.scores[0][present].mean()),
+        "scale_spread": float(keypoints.scales[0][present].log().std(correction=0)),
+        "orientation_spread": 1 - float(keypoints.orientations[0][present].mean(0).norm()),
+    }
 
 
 def _measure(
@@ -77,38 +97,39 @@ def _measure(
     (mine, descriptors), (theirs, others) = of_i, of_j
     warped = j_from_i.points(mine.points)
     visible = (warped.visible & mine.present)[0]
-    scores = mine.scores[0][mine.present[0]]
-    directions = mine.orientations[0][mine.present[0]]
-    result = {
-        "score_peak": float(scores.mean()) if len(scores) else 0.0,
-        "scale_spread": float(mine.scales[0][mine.present[0]].log().std(correction=0)) if len(scores) else 0.0,
-        "orientation_spread": 1 - float(directions.mean(0).norm()) if len(directions) else 0.0,
-    }
     if not bool(visible.any()):
-        return result
-    if not bool(theirs.present.any()):
-        return {**result, "repeatability": 0.0, "matching_score": 0.0}
+        return {}
     present = theirs.present[0]
-    distances = torch.cdist(warped.points[0][visible], theirs.points[0][present])
-    nearest_distance, nearest = distances.min(1)
-    repeated = nearest_distance <= config.threshold
-    result["repeatability"] = float(repeated.float().mean())
-
+    if not bool(present.any()):
+        return {"repeatability": 0.0, "matching_score": 0.0}
+    places = Projection(_array(warped.points[0][visible]), np.ones(int(visible.sum()), bool))
+    keypoints = _array(theirs.points[0][present])
+    distances = distances_to(places, keypoints)
     _, carried = compensate(j_from_i.jacobian(mine.points), mine.scales, mine.orientations)
-    cosine = (carried[0][visible] * theirs.orientations[0][present][nearest]).sum(-1)
-    agrees = cosine >= torch.cos(torch.deg2rad(torch.tensor(ORIENTATION_TOLERANCE)))
-    result["orientation_agreement"] = float(agrees[repeated].float().mean()) if bool(repeated.any()) else float("nan")
-
-    match = torch.cdist(descriptors[0][visible], others[0][present]).argmin(1)
-    right = distances.gather(1, match[:, None])[:, 0] <= config.threshold
-    result["matching_score"] = float(right.float().mean())
+    nearest = torch.cdist(descriptors[0][visible], others[0][present]).argmin(1)
 
     scales = sample(view_j.maps.scales, warped.points, mode="nearest")[..., 0]
-    orientations = orientations_at(view_j.maps, warped.points)
-    there = mine._replace(points=warped.points, scales=scales, orientations=orientations)
-    there = model.orient(view_j.mosaic, there)
+    upright = orientations_at(view_j.maps, warped.points)
+    there = model.orient(view_j.mosaic, mine._replace(points=warped.points, scales=scales, orientations=upright))
     rows = model.describe_at(view_j.mosaic, there.points, there.scales, there.orientations)[0][visible]
     found = torch.cdist(descriptors[0][visible], rows).argmin(1)
-    apart = (warped.points[0][visible] - warped.points[0][visible][found]).norm(dim=-1)
-    result["descriptor_accuracy"] = float((apart <= config.threshold).float().mean())
-    return result
+
+    def share(errors: np.ndarray) -> float:
+        return share_within(errors, [config.threshold])[config.threshold]
+
+    turned, orientations = _angles(carried[0][visible]), _angles(theirs.orientations[0][present])
+    return {
+        "repeatability": share(nearest_keypoint_errors(distances, places.visible)),
+        "orientation_agreement": orientation_agreement(distances, turned, orientations, threshold=config.threshold),
+        "matching_score": share(match_errors(places, keypoints, nearest.cpu().numpy())),
+        "descriptor_accuracy": share(match_errors(places, places.points, found.cpu().numpy())),
+    }
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.cpu().double().numpy()
+
+
+def _angles(directions: Float[Tensor, "N 2"]) -> np.ndarray:
+    """Radians of unit vectors (cosine, sine)."""
+    return np.arctan2(_array(directions[:, 1]), _array(directions[:, 0]))

@@ -33,7 +33,7 @@ from lfnet.evaluation.data.synthetic import rendered_dataset, warped_dataset
 from lfnet.evaluation.data.truth import apply_matrix
 from lfnet.evaluation.feature_source import FeatureSource
 from lfnet.evaluation.methods.opencv_extractors import OpenCVExtractor
-from lfnet.evaluation.protocols.matching_score import MatchingSettings, measure_matching
+from lfnet.evaluation.protocols.matching import MatchingSettings, measure_matching
 from lfnet.images import read_grey, read_image
 from support.made_scenes import make_own_scene
 from support.rendered_photos import SIZE, RenderedView, render_views

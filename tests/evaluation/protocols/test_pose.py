@@ -23,26 +23,28 @@ from lfnet.evaluation.data.views import Variant, transform_image
 from lfnet.evaluation.feature_source import FeatureSource
 from lfnet.evaluation.methods.feature_files import FeatureFile
 from lfnet.evaluation.methods.opencv_extractors import OpenCVExtractor
-from lfnet.evaluation.protocols.geometry_metrics import (
+from lfnet.evaluation.protocols.estimation import (
+    RATIOS,
+    THRESHOLDS,
+    EstimationSettings,
+    MatchedPair,
+    Tuning,
     area_under_recall,
-    corner_error,
-    mean_matching_accuracy,
-    pose_errors,
-    rotation_error,
-    transfer_errors,
+    measure_tuned,
+    pooled,
+    set_aside,
 )
-from lfnet.evaluation.protocols.homography import HomographySettings, measure_homography
-from lfnet.evaluation.protocols.matching_score import MatchingSettings, measure_matching
-from lfnet.evaluation.protocols.pose import PoseSettings, estimate_pose, measure_pose, pose_task
-from lfnet.evaluation.protocols.tuning import RATIOS, THRESHOLDS, EstimationSettings, Tuning, pooled, set_aside
+from lfnet.evaluation.protocols.homography import HOMOGRAPHY, corner_error, transfer_errors
+from lfnet.evaluation.protocols.matching import MatchingSettings, measure_matching
+from lfnet.evaluation.protocols.pose import POSE, pose_errors, recovered_pose, rotation_error
 from lfnet.evaluation.results import Section
 from lfnet.features import Features, Matches
 from lfnet.integrations.hloc import write_features
-from lfnet.matching import verify
+from lfnet.matching import Neighbours, verify
+from lfnet.matching_score import share_within
 from support.oracle import Oracle
 
-FIXED = PoseSettings(ratio=1.0, threshold=1.0)
-FIXED_HOMOGRAPHY = HomographySettings(ratio=1.0, threshold=1.0)
+FIXED = EstimationSettings(ratio=1.0, threshold=1.0)
 
 
 def quiet(text: str) -> None:
@@ -156,8 +158,8 @@ def test_matching_accuracy_by_hand() -> None:
     points_b = np.array([[10.0, 0], [11, 3], [12, 7], [99, 3]])
     errors = transfer_errors(shift, points_a, points_b)
     np.testing.assert_allclose(errors, [0, 2, 5, 86])
-    assert mean_matching_accuracy(errors, (1, 2, 5)) == {1.0: 0.25, 2.0: 0.5, 5.0: 0.75}
-    assert mean_matching_accuracy(np.zeros(0), (1,)) == {1.0: 0.0}
+    assert share_within(errors, (1, 2, 5)) == {1.0: 0.25, 2.0: 0.5, 5.0: 0.75}
+    assert share_within(np.zeros(0), (1,)) == {1.0: 0.0}
     beyond = np.array([[1.0, 0, 0], [0, 1, 0], [-1, 0, 1]])
     assert transfer_errors(beyond, np.array([[2.0, 0]]), np.array([[0.0, 0]])).tolist() == [math.inf]
 
@@ -197,7 +199,7 @@ def test_threshold_is_in_pixels_of_the_mean_focal_length(focal_a: float, focal_b
 def test_the_oracle_knows_the_pose(rendered: Dataset) -> None:
     intrinsics = [pair.pose for pair in rendered.pairs]
     assert any(pose is not None and pose.intrinsics_a[0, 0] != pose.intrinsics_b[0, 0] for pose in intrinsics)
-    section = measure_pose(rendered, FeatureSource([Oracle(rendered)]), FIXED, quiet)
+    section = measure_tuned(POSE, rendered, FeatureSource([Oracle(rendered)]), FIXED, quiet)
     assert section.protocol == "pose"
     assert len(section.rows) == 5
     for row in section.rows:
@@ -208,20 +210,20 @@ def test_the_oracle_knows_the_pose(rendered: Dataset) -> None:
 
 
 def test_shuffled_descriptors_have_no_pose(rendered: Dataset) -> None:
-    section = measure_pose(rendered, FeatureSource([Oracle(rendered, shuffled=True)]), FIXED, quiet)
+    section = measure_tuned(POSE, rendered, FeatureSource([Oracle(rendered, shuffled=True)]), FIXED, quiet)
     assert section.mean("pose_auc@5") < 0.05
     assert np.median([row.metrics["pose_error"] for row in section.rows]) > 20
 
 
 def test_shuffled_descriptors_have_no_homography(warped: Dataset) -> None:
-    section = measure_homography(warped, FeatureSource([Oracle(warped, shuffled=True)]), FIXED_HOMOGRAPHY, quiet)
+    section = measure_tuned(HOMOGRAPHY, warped, FeatureSource([Oracle(warped, shuffled=True)]), FIXED, quiet)
     assert section.mean("corner_auc@5") == 0
     # Chance: the share of the picture within 10 px of a place is pi 100 / (320 * 240).
     assert section.mean("mma@10") < 0.03
 
 
 def test_the_oracle_knows_the_homography(warped: Dataset) -> None:
-    section = measure_homography(warped, FeatureSource([Oracle(warped)]), FIXED_HOMOGRAPHY, quiet)
+    section = measure_tuned(HOMOGRAPHY, warped, FeatureSource([Oracle(warped)]), FIXED, quiet)
     assert section.protocol == "homography"
     assert len(section.rows) == 6
     for row in section.rows:
@@ -255,7 +257,7 @@ def turned_cameras(dataset: Dataset, degrees: int) -> Dataset:
 @pytest.mark.parametrize("degrees", [90, 215])
 def test_turning_both_cameras_changes_nothing(rendered: Dataset, degrees: int) -> None:
     turned = turned_cameras(rendered, degrees)
-    section = measure_pose(turned, FeatureSource([Oracle(turned)]), FIXED, quiet)
+    section = measure_tuned(POSE, turned, FeatureSource([Oracle(turned)]), FIXED, quiet)
     assert max(row.metrics["pose_error"] for row in section.rows) < 0.1
 
 
@@ -270,13 +272,13 @@ def test_too_few_matches_have_no_pose(rendered: Dataset) -> None:
 
     few, blind = Few(rendered), Blind("sift")
     few.name, blind.name = "few", "blind"
-    section = measure_pose(rendered, FeatureSource([few, blind]), FIXED, quiet)
+    section = measure_tuned(POSE, rendered, FeatureSource([few, blind]), FIXED, quiet)
     assert len(section.rows) == 10
     for row in section.rows:
         assert row.metrics["pose_error"] == math.inf
         assert row.metrics["pose_auc@20"] == 0
         assert row.metrics["inliers"] == 0
-    homographies = measure_homography(warped_dataset(count=2), FeatureSource([blind]), FIXED_HOMOGRAPHY, quiet)
+    homographies = measure_tuned(HOMOGRAPHY, warped_dataset(count=2), FeatureSource([blind]), FIXED, quiet)
     assert homographies.mean("corner_error") == math.inf
     assert homographies.mean("mma@10") == 0
 
@@ -288,21 +290,22 @@ def test_pose_needs_no_more_than_intrinsics(rendered: Dataset) -> None:
     assert pair.pose is not None
     blank = replace(pair.pose, b_from_a=np.full((4, 4), np.nan))
     every = np.stack([np.arange(len(features[0]))] * 2, axis=1)
-    found = estimate_pose(features[0], features[1], every, blank, 1.0, FIXED)
-    assert found.found
-    assert found.inliers.all()
-    assert max(pose_errors(found.rotation, found.translation, pair.pose.b_from_a)) < 0.1
+    neighbours = Neighbours.of(*(each.descriptors for each in features))
+    matched = MatchedPair(features[0], features[1], neighbours, Cache(None))
+    essential, inliers = matched.model(every, 1.0, FIXED, (blank.intrinsics_a, blank.intrinsics_b))
+    assert inliers.all()
+    found = recovered_pose(essential, *matched.points(every), blank)
+    assert found is not None
+    assert max(pose_errors(*found, pair.pose.b_from_a)) < 0.1
 
 
 # --- tuning ---
 
 
 def test_data_sets_are_tuned_on_groups_of_all_of_them(rendered: Dataset) -> None:
-    source = FeatureSource([OpenCVExtractor("orb")])
-    task = pose_task(source, PoseSettings())
     second = replace(rendered, name="second/part")
     few = replace(rendered, name="few", pairs=rendered.pairs[:3])
-    pool, left = pooled([rendered, second, few], task, every=4)
+    pool, left = pooled([rendered, second, few], POSE, every=4)
     assert pool is not None
     assert pool.name == "rendered, second/part"
     assert len(left[2].pairs) == 3
@@ -312,7 +315,7 @@ def test_data_sets_are_tuned_on_groups_of_all_of_them(rendered: Dataset) -> None
     last = pool.pairs[-1]
     assert last.picture_a.startswith("second/part/")
     assert np.array_equal(pool.load(last.picture_a), rendered.load(last.picture_a.removeprefix("second/part/")))
-    assert pooled([few], task, every=4) == (None, [few])
+    assert pooled([few], POSE, every=4) == (None, [few])
 
 
 def test_features_files_are_tuned_whatever_folders_they_name(rendered: Dataset, tmp_path: Path) -> None:
@@ -321,10 +324,10 @@ def test_features_files_are_tuned_whatever_folders_they_name(rendered: Dataset, 
         for picture in (name for pair in rendered.pairs for name in (pair.picture_a, pair.picture_b)):
             write_features(file, f"above/{picture}", orb(rendered.load(picture), max_keypoints=300))
     source = FeatureSource([FeatureFile(path)])
-    settings = PoseSettings(budget=100, threshold=1.0)
-    pool, (left, *_) = pooled([rendered], pose_task(source, settings), every=4)
+    settings = EstimationSettings(budget=100, threshold=1.0)
+    pool, (left, *_) = pooled([rendered], POSE, every=4)
     assert pool is not None
-    section = measure_pose(left, source, settings, quiet, tuning=Tuning(pool))
+    section = measure_tuned(POSE, left, source, settings, quiet, tuning=Tuning(pool))
     assert section.chosen["theirs"]["tuning_pairs"] == len(pool.pairs)
     assert section.skipped == []
 
@@ -339,7 +342,7 @@ def test_whole_groups_are_set_aside(rendered: Dataset) -> None:
 
 def test_each_method_is_tuned_on_pairs_that_are_not_reported(rendered: Dataset) -> None:
     methods = [OpenCVExtractor("rootsift"), Oracle(rendered)]
-    section = measure_pose(rendered, FeatureSource(methods), PoseSettings(budget=300), quiet)
+    section = measure_tuned(POSE, rendered, FeatureSource(methods), EstimationSettings(budget=300), quiet)
     assert {row.pair for row in section.rows} == {"scene 00", "scene 01", "scene 02", "scene 04"}
     for method in ("rootsift", "oracle"):
         chosen = section.chosen[method]
@@ -351,16 +354,16 @@ def test_each_method_is_tuned_on_pairs_that_are_not_reported(rendered: Dataset) 
     scores = {}
     for ratio in RATIOS:
         for threshold in THRESHOLDS:
-            settings = PoseSettings(budget=300, ratio=ratio, threshold=threshold)
-            only = measure_pose(aside, FeatureSource(methods[:1]), settings, quiet)
+            settings = EstimationSettings(budget=300, ratio=ratio, threshold=threshold)
+            only = measure_tuned(POSE, aside, FeatureSource(methods[:1]), settings, quiet)
             scores[ratio, threshold] = only.mean("pose_auc@10")
     assert scores[best["ratio"], best["threshold"]] == pytest.approx(max(scores.values()), abs=1e-9)
 
 
 def test_published_pairs_stay_whole_where_others_are_tuned_on(rendered: Dataset) -> None:
     others = rendered_dataset(count=2, seed=5)
-    section = measure_pose(
-        rendered, FeatureSource([OpenCVExtractor("rootsift")]), PoseSettings(budget=200), quiet,
+    section = measure_tuned(
+        POSE, rendered, FeatureSource([OpenCVExtractor("rootsift")]), EstimationSettings(budget=200), quiet,
         tuning=Tuning(replace(others, name="others")),
     )  # fmt: skip
     assert len(section.rows) == 5
@@ -369,20 +372,20 @@ def test_published_pairs_stay_whole_where_others_are_tuned_on(rendered: Dataset)
 
 
 def test_what_is_tuned_on_is_said(rendered: Dataset, warped: Dataset) -> None:
-    source, settings = FeatureSource([Oracle(rendered)]), PoseSettings(threshold=1.0)
-    section = measure_pose(rendered, source, settings, quiet, tuning=Tuning(warped))
+    source, settings = FeatureSource([Oracle(rendered)]), EstimationSettings(threshold=1.0)
+    section = measure_tuned(POSE, rendered, source, settings, quiet, tuning=Tuning(warped))
     assert section.chosen["oracle"]["tuned_on"] == "rendered"
     assert section.skipped == [
         "pose on rendered: no pair of warped has known cameras, so that it is tuned on its own pairs"
     ]
-    section = measure_pose(rendered, source, settings, quiet, tuning=Tuning(rendered))
+    section = measure_tuned(POSE, rendered, source, settings, quiet, tuning=Tuning(rendered))
     assert len(section.rows) == 5
     assert section.skipped == ["pose on rendered: 5 of 5 pairs that are reported were also there to tune on"]
 
 
 def test_few_groups_are_not_tuned_on(rendered: Dataset) -> None:
     few = replace(rendered, pairs=rendered.pairs[:3])
-    section = measure_pose(few, FeatureSource([Oracle(rendered)]), PoseSettings(), quiet)
+    section = measure_tuned(POSE, few, FeatureSource([Oracle(rendered)]), EstimationSettings(), quiet)
     assert len(section.rows) == 3
     assert section.chosen["oracle"] == {"ratio": 1.0, "threshold": 1.0}
     assert section.skipped == [
@@ -393,8 +396,8 @@ def test_few_groups_are_not_tuned_on(rendered: Dataset) -> None:
 
 def test_pairs_without_the_truth_are_passed_over(rendered: Dataset, warped: Dataset) -> None:
     source = FeatureSource([OpenCVExtractor("orb")])
-    assert measure_pose(warped, source, FIXED, quiet).skipped == ["pose on warped: no pair has known cameras"]
-    section = measure_homography(rendered, source, FIXED_HOMOGRAPHY, quiet)
+    assert measure_tuned(POSE, warped, source, FIXED, quiet).skipped == ["pose on warped: no pair has known cameras"]
+    section = measure_tuned(HOMOGRAPHY, rendered, source, FIXED, quiet)
     assert section.rows == []
     assert section.skipped == ["homography on rendered: no pair has a known homography"]
 
@@ -420,7 +423,7 @@ def test_a_method_that_fails_costs_the_pair_or_itself(rendered: Dataset) -> None
     first = rendered.load("scene00/b")
     once, always = Failing(lambda image: np.array_equal(image, first)), Failing(lambda image: True)
     always.name = "hopeless"
-    section = measure_pose(rendered, FeatureSource([Oracle(rendered), once, always]), FIXED, quiet)
+    section = measure_tuned(POSE, rendered, FeatureSource([Oracle(rendered), once, always]), FIXED, quiet)
     assert section.methods() == ["oracle", "failing"]
     assert {row.pair for row in section.rows} == {f"scene 0{number}" for number in range(1, 5)}
     assert len(section.skipped) == 2
@@ -438,7 +441,7 @@ def test_a_missing_picture_costs_its_pair(rendered: Dataset) -> None:
         return rendered.load(name)
 
     source = FeatureSource([OpenCVExtractor("orb"), OpenCVExtractor("rootsift")])
-    section = measure_pose(replace(rendered, load=load), source, replace(FIXED, budget=100), quiet)
+    section = measure_tuned(POSE, replace(rendered, load=load), source, replace(FIXED, budget=100), quiet)
     assert len(section.rows) == 8
     assert section.skipped == ["pair scene 02 is left out for every method: scene02/a: no such file; check the path"]
 
@@ -452,7 +455,7 @@ def test_descriptors_of_two_kinds_are_a_line(rendered: Dataset) -> None:
             Mixed.calls += 1
             return replace(found, descriptors=found.descriptors[:, : 64 * (Mixed.calls % 2 + 1)])
 
-    section = measure_pose(rendered, FeatureSource([Mixed("rootsift")]), replace(FIXED, budget=50), quiet)
+    section = measure_tuned(POSE, rendered, FeatureSource([Mixed("rootsift")]), replace(FIXED, budget=50), quiet)
     assert section.rows == []
     assert "rootsift is left out: it fails on 5 of 5 pairs" in section.skipped[0]
     assert "\n" not in section.skipped[0]
@@ -462,9 +465,10 @@ def test_what_was_estimated_is_read_again_and_never_mixed(rendered: Dataset, war
     def measured(settings: EstimationSettings = FIXED) -> tuple[Section, Section, Cache]:
         cache = Cache(tmp_path / "cache")
         source = FeatureSource([OpenCVExtractor("rootsift")], cache)
-        pose = PoseSettings(budget=150, ratio=settings.ratio, threshold=settings.threshold, seed=settings.seed)
-        homography = HomographySettings(budget=150, ratio=settings.ratio, threshold=settings.threshold)
-        return measure_pose(rendered, source, pose, quiet), measure_homography(warped, source, homography, quiet), cache
+        pose = EstimationSettings(budget=150, ratio=settings.ratio, threshold=settings.threshold, seed=settings.seed)
+        homography = EstimationSettings(budget=150, ratio=settings.ratio, threshold=settings.threshold)
+        poses = measure_tuned(POSE, rendered, source, pose, quiet)
+        return poses, measure_tuned(HOMOGRAPHY, warped, source, homography, quiet), cache
 
     first = measured()
     again = measured()
@@ -479,19 +483,19 @@ def test_settings_that_make_no_sense() -> None:
         ({"budget": 0}, "at least 1"),
         ({"ratio": 1.2}, "ratio must be in"),
         ({"threshold": -1.0}, "threshold must be positive"),
-        ({"every": 1}, "no pair is left to report"),
+        ({"every": 1}, "every: expected at least 2"),
         ({"confidence": 1.0}, "confidence"),
     ):
         with pytest.raises(ValueError, match=message):
-            PoseSettings(**wrong)  # type: ignore[arg-type]
+            EstimationSettings(**wrong)  # type: ignore[arg-type]
 
 
 def test_rootsift_falls_with_the_index_as_in_the_literature(shared_data: Path) -> None:
     dataset = open_data(shared_data / "homography" / "oxford", DataSettings(long_side=320))
     pairs = [pair for pair in dataset.pairs if pair.group in ("graf", "boat")]
-    source, settings = FeatureSource([OpenCVExtractor("rootsift")]), replace(FIXED_HOMOGRAPHY, budget=256)
+    source, settings = FeatureSource([OpenCVExtractor("rootsift")]), replace(FIXED, budget=256)
     chosen = replace(dataset, pairs=pairs)
-    accuracy = {row.pair: row.metrics for row in measure_homography(chosen, source, settings, quiet).rows}
+    accuracy = {row.pair: row.metrics for row in measure_tuned(HOMOGRAPHY, chosen, source, settings, quiet).rows}
     score = {row.pair: row.metrics for row in measure_matching(chosen, source, MatchingSettings((256,)), quiet).rows}
     for measured, metric in ((accuracy, "mma@5"), (score, "matching_score@5")):
         for falling in (("graf 1-2", "graf 1-4", "graf 1-6"), ("boat 1-2", "boat 1-4", "boat 1-6")):

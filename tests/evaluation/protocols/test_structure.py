@@ -171,7 +171,7 @@ def test_without_pycolmap_or_photos_it_is_a_line(
     section = measure_structure("world", photos, source, SETTINGS, silent)
     assert section.rows == []
     assert section.skipped == ["structure from motion needs pycolmap: pip install 'lfnet[sfm]'"]
-    with pytest.raises(ValueError, match="max_pictures must be at least 3"):
+    with pytest.raises(ValueError, match="max_pictures: expected at least 3"):
         StructureSettings(max_pictures=2)
     with pytest.raises(ValueError, match=r"ratios must be in \(0, 1\], got 1\.5"):
         StructureSettings(ratios={"sift": 1.5})

@@ -2,62 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-from lfnet.evaluation.data.pairs import EvaluationPair
-from lfnet.evaluation.results import Row
+from lfnet.evaluation.data.views import UNTOUCHED, Variant
+from lfnet.evaluation.results import Row, Section
 from lfnet.evaluation.unmeasured import Unmeasured
+from lfnet.progress import Say
 
-Measured = TypeVar("Measured")
-
-
-@dataclass
-class Failures:
-    """What could not be measured, by method and pair."""
-
-    causes: dict[tuple[str, str], str] = field(default_factory=dict)
-    """One line for each method and pair (or pair under a variant)."""
-
-    def attempt(self, method: str, pair: str, measure: Callable[[], Measured]) -> Measured | None:
-        """What `measure` gives, or None, and the cause is kept, where it can't."""
-        try:
-            return measure()
-        except Unmeasured as error:
-            self.causes[method, pair] = str(error)
-            return None
+if TYPE_CHECKING:
+    from lfnet.evaluation.data.pairs import Dataset, EvaluationPair
+    from lfnet.evaluation.feature_source import FeatureSource
+    from lfnet.evaluation.methods.extractors import Method
 
 
-def fair_rows(rows: Sequence[Row], failures: Failures, pairs: Sequence[EvaluationPair]) -> tuple[list[Row], list[str]]:
-    """Rows of the pairs that every method was measured on.
-
-    A method that failed on more than half of the pairs is left out instead of taking the pairs from the others.
+def measure_alike(
+    protocol: str,
+    dataset: Dataset,
+    pairs: Sequence[EvaluationPair],
+    source: FeatureSource,
+    progress: Say,
+    measure: Callable[[Method, EvaluationPair, Variant], Sequence[tuple[int, dict[str, float]]]],
+    *,
+    variants: Sequence[Variant] = (UNTOUCHED,),
+    settings: Mapping[str, Any],
+    chosen: dict[str, dict[str, Any]] | None = None,
+    said: Sequence[str] = (),
+) -> Section:
+    """The section of a protocol: every method on every pair, methods in turn.
 
     Args:
-        rows: of every method; several of a pair (variants, budgets) count as one.
-        failures: what went wrong.
-        pairs: all that were to be measured.
+        protocol: its name.
+        dataset: that the pairs are of.
+        pairs: what to measure on.
+        source: features of the methods.
+        progress: called before each pair.
+        measure: budgets of a method on a pair under a variant, and its metrics at each. Raises Unmeasured.
+        variants: of the second picture.
+        settings: of the protocol; those of the data and the rules are added.
+        chosen: what was tuned for each method.
+        said: what the protocol has to say, a line each.
+    """
+    rows: list[Row] = []
+    causes: dict[tuple[str, str], str] = {}
+    for pair in pairs:
+        for variant in variants:
+            progress(f"{protocol} on {dataset.name}: {pair.name}{f' {variant.name}' if len(variants) > 1 else ''}")
+            for method in source.methods:
+                try:
+                    rows += [
+                        Row(method.name, pair.name, pair.group, metrics, pair.subset, variant.name, budget)
+                        for budget, metrics in measure(method, pair, variant)
+                    ]
+                except Unmeasured as error:
+                    causes[method.name, pair.name] = str(error)
+    rows, left_out = _fair(rows, causes, len(pairs))
+    about = {"data": dataset.settings, "rules": asdict(source.rules), **settings}
+    skipped = [*dataset.skipped, *said, *left_out]
+    return Section(protocol, dataset.name, rows, dataset.unit, about, chosen or {}, skipped)
 
-    Returns:
-        the rows that are left, and what was left out and why, a line each.
+
+def _fair(rows: Sequence[Row], causes: Mapping[tuple[str, str], str], pairs: int) -> tuple[list[Row], list[str]]:
+    """Rows of the pairs that every method was measured on, and what was left out and why, a line each.
+
+    A method that failed on more than half of the pairs is left out instead of taking the pairs from the others.
     """
     failed: dict[str, set[str]] = {}
-    for method, pair in failures.causes:
+    for method, pair in causes:
         failed.setdefault(method, set()).add(pair)
-    left_out = {method for method, names in failed.items() if 2 * len(names) > len(pairs)}
+    left_out = {method for method, names in failed.items() if 2 * len(names) > pairs}
     dropped = {name for method, names in failed.items() if method not in left_out for name in names}
     lines = []
     for method in sorted(left_out):
-        first = next(cause for (name, _), cause in failures.causes.items() if name == method)
-        share = f"{len(failed[method])} of {len(pairs)} pairs"
-        lines.append(f"{method} is left out: it fails on {share}; the first: {first}")
-    causes: dict[str, set[str]] = {}
-    for (method, pair), cause in failures.causes.items():
+        first = next(cause for (name, _), cause in causes.items() if name == method)
+        lines.append(
+            f"{method} is left out: it fails on {len(failed[method])} of {pairs} pairs; the first: {first}"
+        )
+    by_cause: dict[str, set[str]] = {}
+    for (method, pair), cause in causes.items():
         if method not in left_out:
-            causes.setdefault(cause, set()).add(pair)
-    for cause, names in causes.items():
+            by_cause.setdefault(cause, set()).add(pair)
+    for cause, names in by_cause.items():
         count = f"pair {min(names)} is" if len(names) == 1 else f"{len(names)} pairs are"
         lines.append(f"{count} left out for every method: {cause}")
-    kept = [row for row in rows if row.method not in left_out and row.pair not in dropped]
-    return kept, lines
+    return [row for row in rows if row.method not in left_out and row.pair not in dropped], lines

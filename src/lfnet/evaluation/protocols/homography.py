@@ -2,169 +2,85 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
-from lfnet.evaluation.cache import digest
-from lfnet.evaluation.data.truth import HomographyTruth
-from lfnet.evaluation.protocols.geometry_metrics import (
-    area_under_recall,
-    corner_error,
-    mean_matching_accuracy,
-    transfer_errors,
-)
-from lfnet.evaluation.protocols.tuning import EstimationSettings, Task, Tuning, measure_tuned
-from lfnet.features import Matches
-from lfnet.matching import verify
-from lfnet.progress import Say
+from lfnet.evaluation.data.truth import HomographyTruth, apply_matrix
+from lfnet.evaluation.protocols.estimation import Task, area_under_recall
+from lfnet.matching_score import share_within
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Float
     from numpy import ndarray as Array
 
-    from lfnet.evaluation.cache import Arrays
-    from lfnet.evaluation.data.pairs import Dataset, EvaluationPair
-    from lfnet.evaluation.feature_source import FeatureSource
-    from lfnet.evaluation.methods.extractors import Method
-    from lfnet.evaluation.protocols.tuning import Estimator
-    from lfnet.evaluation.results import Section
-    from lfnet.features import Features
+    from lfnet.coordinates import Size
+    from lfnet.evaluation.data.pairs import EvaluationPair
+    from lfnet.evaluation.protocols.estimation import EstimationSettings, Estimator, MatchedPair
 
 CORNER_THRESHOLDS = (1.0, 3.0, 5.0)
 """Pixels at which the area under the recall of corner errors is taken."""
 MATCH_THRESHOLDS = tuple(float(pixels) for pixels in range(1, 11))
 """Pixels at which matching accuracy is taken, as D2-Net has it."""
-HOMOGRAPHY_VERSION = 1
-"""Raised with every change of what `estimate_homography` makes of the same matches."""
-
-
-@dataclass(frozen=True)
-class HomographySettings(EstimationSettings):
-    """How homographies are estimated."""
-
-
-def homography_task(source: FeatureSource, settings: HomographySettings) -> Task:
-    """What is tuned and measured of a pair."""
-    return Task(
-        protocol="homography",
-        usable=lambda pair: isinstance(pair.truth, HomographyTruth),
-        needs="a known homography",
-        measure=partial(_measure, source, settings),
-        objective="corner_auc@3",
-    )
-
-
-def measure_homography(
-    dataset: Dataset,
-    source: FeatureSource,
-    settings: HomographySettings,
-    progress: Say,
-    *,
-    tuning: Tuning | None = None,
-) -> Section:
-    """Every method on every pair that a known homography relates.
-
-    Matching accuracy is that of plain mutual nearest neighbours, without the ratio test that the estimate may have.
-
-    Args:
-        dataset: pairs; others are passed over.
-        source: features of the methods.
-        settings: budget, RANSAC, and what is tuned.
-        progress: called before each pair.
-        tuning: other pairs to tune on; None = every fourth group of this data set, which isn't reported.
-
-    Returns:
-        the section `homography`.
-    """
-    return measure_tuned(homography_task(source, settings), dataset, source, settings, progress, tuning)
-
-
-def estimate_homography(
-    features_a: Features,
-    features_b: Features,
-    indices: Int[Array, "M 2"],
-    threshold: float,
-    settings: EstimationSettings,
-) -> tuple[Float[Array, "3 3"], int]:
-    """Homography from matches.
-
-    Args:
-        features_a: of the first picture.
-        features_b: of the second.
-        indices: matches.
-        threshold: of MAGSAC, pixels.
-        settings: confidence, iterations, seed.
-
-    Returns:
-        b_from_a, NaN where nothing was found; and how many matches agree with it.
-    """
-    inlying, matrix = verify(
-        features_a,
-        features_b,
-        Matches(indices, np.zeros(len(indices), np.float32)),
-        "homography",
-        threshold=threshold,
-        confidence=settings.confidence,
-        max_iterations=settings.max_iterations,
-        seed=settings.seed,
-    )
-    if matrix is None or not np.isfinite(matrix).all():
-        return np.full((3, 3), np.nan), 0
-    return matrix, len(inlying)
 
 
 def _measure(
-    source: FeatureSource,
-    settings: HomographySettings,
-    method: Method,
-    dataset: Dataset,
-    pair: EvaluationPair,
-    estimator: Estimator,
+    matched: MatchedPair, pair: EvaluationPair, estimator: Estimator, settings: EstimationSettings
 ) -> dict[str, float]:
+    """Matching accuracy is that of plain mutual nearest neighbours, without the ratio test that the estimate may have.
+
+    Source of mean matching accuracy: Mikolajczyk and Schmid (2005); D2-Net (Dusmanu et al., 2019), section 5.1, where
+    a pair without matches has 0.
+    """
     assert isinstance(pair.truth, HomographyTruth)
-    features_a = source.features(method, dataset, pair.picture_a, budget=settings.budget)
-    features_b = source.features(method, dataset, pair.picture_b, budget=settings.budget)
-    neighbours = source.neighbours(features_a, features_b)
-    kept = neighbours.mutual(estimator.ratio_test)
-    matrix, inliers = _cached_homography(source, features_a, features_b, kept, estimator.threshold, settings)
     truth = pair.truth.matrix_b_from_a
+    matrix, inliers = matched.model(matched.neighbours.mutual(estimator.ratio_test), estimator.threshold, settings)
     error = corner_error(matrix, truth, pair.truth.size_a) if np.isfinite(matrix).all() else np.inf
-    plain = neighbours.mutual()
-    errors = transfer_errors(truth, features_a.keypoints[plain[:, 0]], features_b.keypoints[plain[:, 1]])
-    accuracy = mean_matching_accuracy(errors, MATCH_THRESHOLDS)
+    plain = matched.neighbours.mutual()
+    accuracy = share_within(transfer_errors(truth, *matched.points(plain)), MATCH_THRESHOLDS)
     return {
         **{f"corner_auc@{pixels:g}": area_under_recall([error], pixels) for pixels in CORNER_THRESHOLDS},
         "corner_error": error,
         **{f"mma@{pixels:g}": share for pixels, share in accuracy.items()},
         "matches": float(len(plain)),
-        "inliers": float(inliers),
+        "inliers": float(inliers.sum()),
     }
 
 
-def _cached_homography(
-    source: FeatureSource,
-    features_a: Features,
-    features_b: Features,
-    indices: Int[Array, "M 2"],
-    threshold: float,
-    settings: HomographySettings,
-) -> tuple[Float[Array, "3 3"], int]:
-    def compute() -> Arrays:
-        matrix, count = estimate_homography(features_a, features_b, indices, threshold, settings)
-        return {"matrix": matrix, "inliers": np.array([count])}
+HOMOGRAPHY = Task(
+    "homography",
+    lambda pair: isinstance(pair.truth, HomographyTruth),
+    "a known homography",
+    _measure,
+    objective="corner_auc@3",
+)
+"""What is tuned and measured of a pair."""
 
-    key = {
-        "inputs": digest(features_a.keypoints[indices[:, 0]], features_b.keypoints[indices[:, 1]]),
-        "threshold": threshold,
-        "confidence": settings.confidence,
-        "max_iterations": settings.max_iterations,
-        "seed": settings.seed,
-        "opencv": cv2.__version__,
-        "version": HOMOGRAPHY_VERSION,
-    }
-    arrays = source.cache.fetch("homographies", key, compute)
-    return arrays["matrix"], int(arrays["inliers"][0])
+
+def corner_error(estimated: Float[Array, "3 3"], truth: Float[Array, "3 3"], size: Size) -> float:
+    """Mean distance of the four corners of picture a in picture b, by an estimated and by the true homography.
+
+    Args:
+        estimated: b_from_a.
+        truth: b_from_a, finite at the corners of a.
+        size: width and height of a, pixels; its corners are the centres of its corner pixels.
+
+    Returns:
+        pixels of b; infinite if the estimate sends a corner to infinity or beyond.
+
+    Source: SuperPoint (DeTone et al., 2018), section 6.2.
+    """
+    right, bottom = size[0] - 1.0, size[1] - 1.0
+    corners = np.array([[0.0, 0.0], [right, 0.0], [right, bottom], [0.0, bottom]])
+    # A homography is known up to its sign; the middle of the picture must stay in front.
+    sign = np.sign(np.asarray(estimated)[2] @ [right / 2, bottom / 2, 1.0])
+    distances = np.linalg.norm(apply_matrix(estimated * sign, corners) - apply_matrix(truth, corners), axis=1)
+    return float(distances.mean()) if np.isfinite(distances).all() else float("inf")
+
+
+def transfer_errors(
+    b_from_a: Float[Array, "3 3"], points_a: Float[Array, "M 2"], points_b: Float[Array, "M 2"]
+) -> Float[Array, " M"]:
+    """Distances of matched pixels of b to the true places of those of a; infinite where these are at infinity."""
+    distances = np.linalg.norm(apply_matrix(b_from_a, points_a) - np.asarray(points_b, np.float64), axis=1)
+    return np.where(np.isnan(distances), np.inf, distances)

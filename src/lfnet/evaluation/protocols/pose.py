@@ -1,142 +1,75 @@
-"""Relative pose of calibrated pictures: an essential matrix by MAGSAC++ from mutual nearest neighbours."""
+"""Relative pose of calibrated pictures: an essential matrix by MAGSAC++ from mutual nearest neighbours, and its AUC.
+
+Source: protocol of SuperGlue (Sarlin et al., 2020), with MAGSAC++ in place of RANSAC.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from lfnet.evaluation.cache import digest
-from lfnet.evaluation.protocols.geometry_metrics import area_under_recall, pose_errors
-from lfnet.evaluation.protocols.tuning import EstimationSettings, Task, Tuning, measure_tuned
-from lfnet.features import Matches
-from lfnet.matching import verify
-from lfnet.progress import Say
+from lfnet.evaluation.protocols.estimation import Task, area_under_recall
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int
+    from jaxtyping import Float
     from numpy import ndarray as Array
 
-    from lfnet.evaluation.cache import Arrays
-    from lfnet.evaluation.data.pairs import Dataset, EvaluationPair, RelativePose
-    from lfnet.evaluation.feature_source import FeatureSource
-    from lfnet.evaluation.methods.extractors import Method
-    from lfnet.evaluation.protocols.tuning import Estimator
-    from lfnet.evaluation.results import Section
-    from lfnet.features import Features
+    from lfnet.evaluation.data.pairs import EvaluationPair, RelativePose
+    from lfnet.evaluation.protocols.estimation import EstimationSettings, Estimator, MatchedPair
 
 ANGLES = (5.0, 10.0, 20.0)
 """Degrees at which the area under the recall is taken, as SuperGlue has it."""
 FAR = 1e9
 """Depth in baselines up to which a point tells in front from behind; OpenCV's own 50 loses far scenes."""
-POSE_VERSION = 1
-"""Raised with every change of what `estimate_pose` makes of the same matches."""
+NO_BASELINE = 1e-9
+"""Length of a true translation up to which it has no direction."""
 
 
-@dataclass(frozen=True)
-class PoseSettings(EstimationSettings):
-    """How relative poses are estimated."""
+def _measure(
+    matched: MatchedPair, pair: EvaluationPair, estimator: Estimator, settings: EstimationSettings
+) -> dict[str, float]:
+    assert pair.pose is not None
+    intrinsics = pair.pose.intrinsics_a, pair.pose.intrinsics_b
+    indices = matched.neighbours.mutual(estimator.ratio_test)
+    essential, inliers = matched.model(indices, estimator.threshold, settings, intrinsics)
+    pose = recovered_pose(essential, *matched.points(indices[inliers]), pair.pose)
+    turned, moved = (np.inf, np.inf) if pose is None else pose_errors(*pose, pair.pose.b_from_a)
+    error = max(turned, moved)
+    return {
+        **{f"pose_auc@{angle:g}": area_under_recall([error], angle) for angle in ANGLES},
+        "pose_error": error,
+        "rotation_error": turned,
+        "translation_error": moved,
+        "matches": float(len(indices)),
+        "inliers": 0.0 if pose is None else float(inliers.sum()),
+    }
 
 
-def pose_task(source: FeatureSource, settings: PoseSettings) -> Task:
-    """What is tuned and measured of a pair."""
-    return Task(
-        protocol="pose",
-        usable=lambda pair: pair.pose is not None,
-        needs="known cameras",
-        measure=partial(_measure, source, settings),
-        objective="pose_auc@10",
-    )
+POSE = Task("pose", lambda pair: pair.pose is not None, "known cameras", _measure, objective="pose_auc@10")
+"""What is tuned and measured of a pair."""
 
 
-def measure_pose(
-    dataset: Dataset,
-    source: FeatureSource,
-    settings: PoseSettings,
-    progress: Say,
-    *,
-    tuning: Tuning | None = None,
-) -> Section:
-    """Every method on every pair with cameras.
-
-    Args:
-        dataset: pairs; those without a known pose are passed over.
-        source: features of the methods.
-        settings: budget, RANSAC, and what is tuned.
-        progress: called before each pair.
-        tuning: other pairs to tune on; None = every fourth group of this data set, which isn't reported.
-
-    Returns:
-        the section `pose`.
-
-    Source: protocol of SuperGlue (Sarlin et al., 2020), with MAGSAC++ in place of RANSAC.
-    """
-    return measure_tuned(pose_task(source, settings), dataset, source, settings, progress, tuning)
-
-
-@dataclass(frozen=True)
-class EstimatedPose:
-    """Motion from a to b that matches agree on."""
-
-    rotation: Float[Array, "3 3"]
-    """Camera b from camera a; NaN where nothing was found."""
-    translation: Float[Array, "3"]
-    """Of unit length; NaN where nothing was found."""
-    inliers: Bool[Array, " M"]
-    """Matches that agree."""
-
-    @property
-    def found(self) -> bool:
-        """Whether there is a pose."""
-        return bool(np.isfinite(self.rotation).all())
-
-
-def estimate_pose(
-    features_a: Features,
-    features_b: Features,
-    indices: Int[Array, "M 2"],
-    pose: RelativePose,
-    threshold: float,
-    settings: EstimationSettings,
-) -> EstimatedPose:
-    """Pose from matches and intrinsics.
+def recovered_pose(
+    essential: Float[Array, "3 3"], points_a: Float[Array, "M 2"], points_b: Float[Array, "M 2"], pose: RelativePose
+) -> tuple[Float[Array, "3 3"], Float[Array, "3"]] | None:
+    """The pose of an essential matrix in front of whose cameras most matches lie.
 
     Args:
-        features_a: of the first picture.
-        features_b: of the second.
-        indices: matches, each feature of a at most once.
+        essential: of the rays of a and b; NaN = none was found.
+        points_a: matched pixels of a that agree with it.
+        points_b: those of b.
         pose: whose intrinsics are used, and nothing else.
-        threshold: of MAGSAC, pixels, turned into an angle by the mean of both cameras' focal lengths.
-        settings: confidence, iterations, seed.
 
     Returns:
-        the pose in front of whose cameras most inliers lie.
+        rotation, camera b from camera a, and translation of unit length; None where nothing was found.
     """
-    nothing = EstimatedPose(np.full((3, 3), np.nan), np.full(3, np.nan), np.zeros(len(indices), bool))
-    inlying, essential = verify(
-        features_a,
-        features_b,
-        Matches(indices, np.zeros(len(indices), np.float32)),
-        "essential",
-        intrinsics_a=pose.intrinsics_a,
-        intrinsics_b=pose.intrinsics_b,
-        threshold=threshold,
-        confidence=settings.confidence,
-        max_iterations=settings.max_iterations,
-        seed=settings.seed,
-    )
-    if essential is None or not np.isfinite(essential).all():
-        return nothing
-    inliers = np.isin(indices[:, 0], inlying.indices[:, 0])
-    rays_a = _rays(features_a.keypoints[indices[inliers, 0]], pose.intrinsics_a)
-    rays_b = _rays(features_b.keypoints[indices[inliers, 1]], pose.intrinsics_b)
+    if not np.isfinite(essential).all():
+        return None
+    rays_a, rays_b = _rays(points_a, pose.intrinsics_a), _rays(points_b, pose.intrinsics_b)
     in_front, rotation, translation, *_ = cv2.recoverPose(essential, rays_a, rays_b, np.eye(3), FAR)
-    if not in_front:
-        return nothing
-    return EstimatedPose(np.asarray(rotation, np.float64), np.asarray(translation, np.float64).ravel(), inliers)
+    return (np.asarray(rotation, np.float64), np.asarray(translation, np.float64).ravel()) if in_front else None
 
 
 def _rays(points: Float[Array, "N 2"], intrinsics: Float[Array, "3 3"]) -> Float[Array, "N 2"]:
@@ -145,54 +78,39 @@ def _rays(points: Float[Array, "N 2"], intrinsics: Float[Array, "3 3"]) -> Float
     return (homogeneous @ np.linalg.inv(intrinsics).T)[:, :2]
 
 
-def _measure(
-    source: FeatureSource,
-    settings: PoseSettings,
-    method: Method,
-    dataset: Dataset,
-    pair: EvaluationPair,
-    estimator: Estimator,
-) -> dict[str, float]:
-    assert pair.pose is not None
-    features_a = source.features(method, dataset, pair.picture_a, budget=settings.budget)
-    features_b = source.features(method, dataset, pair.picture_b, budget=settings.budget)
-    indices = source.neighbours(features_a, features_b).mutual(estimator.ratio_test)
-    estimated = _cached_pose(source, features_a, features_b, indices, pair.pose, estimator.threshold, settings)
-    turned, moved = np.inf, np.inf
-    if estimated.found:
-        turned, moved = pose_errors(estimated.rotation, estimated.translation, pair.pose.b_from_a)
-    error = max(turned, moved)
-    return {
-        **{f"pose_auc@{angle:g}": area_under_recall([error], angle) for angle in ANGLES},
-        "pose_error": error,
-        "rotation_error": turned,
-        "translation_error": moved,
-        "matches": float(len(indices)),
-        "inliers": float(estimated.inliers.sum()),
-    }
+def rotation_error(estimated: Float[Array, "3 3"], truth: Float[Array, "3 3"]) -> float:
+    """Angle between two rotations, degrees in [0, 180].
+
+    It is taken from the sine and cosine of the rotation between them: the arc cosine alone, as others have it, loses
+    angles below 1e-6 degrees.
+    """
+    between = np.asarray(estimated, np.float64) @ np.asarray(truth, np.float64).T
+    skew = np.array([between[2, 1] - between[1, 2], between[0, 2] - between[2, 0], between[1, 0] - between[0, 1]])
+    return float(np.degrees(np.arctan2(np.linalg.norm(skew), np.trace(between) - 1)))
 
 
-def _cached_pose(
-    source: FeatureSource,
-    features_a: Features,
-    features_b: Features,
-    indices: Int[Array, "M 2"],
-    pose: RelativePose,
-    threshold: float,
-    settings: PoseSettings,
-) -> EstimatedPose:
-    def compute() -> Arrays:
-        found = estimate_pose(features_a, features_b, indices, pose, threshold, settings)
-        return {"rotation": found.rotation, "translation": found.translation, "inliers": found.inliers}
+def pose_errors(
+    rotation: Float[Array, "3 3"], translation: Float[Array, "3"], b_from_a: Float[Array, "4 4"]
+) -> tuple[float, float]:
+    """Errors of an estimated relative pose, whose translation is known up to its length.
 
-    points = features_a.keypoints[indices[:, 0]], features_b.keypoints[indices[:, 1]]
-    key = {
-        "inputs": digest(*points, pose.intrinsics_a, pose.intrinsics_b),
-        "threshold": threshold,
-        "confidence": settings.confidence,
-        "max_iterations": settings.max_iterations,
-        "seed": settings.seed,
-        "opencv": cv2.__version__,
-        "version": POSE_VERSION,
-    }
-    return EstimatedPose(**source.cache.fetch("poses", key, compute))
+    Args:
+        rotation: estimated, camera b from camera a.
+        translation: estimated, any length but 0.
+        b_from_a: the truth, rigid.
+
+    Returns:
+        degrees between the rotations, in [0, 180]; and between the directions of translation up to their sign, in
+        [0, 90]. Without a true translation (two views from one place) its direction is undefined, and its error 0.
+
+    Source: SuperGlue (Sarlin et al., 2020), models/utils.py, which folds the translation: an essential matrix doesn't
+    know its sign.
+    """
+    turned = rotation_error(rotation, b_from_a[:3, :3])
+    true_direction = np.asarray(b_from_a, np.float64)[:3, 3]
+    length = np.linalg.norm(true_direction)
+    if length <= NO_BASELINE:
+        return turned, 0.0
+    direction = np.asarray(translation, np.float64).ravel()
+    sine = np.linalg.norm(np.cross(direction, true_direction / length))
+    return turned, float(np.degrees(np.arctan2(sine, abs(direction @ true_direction) / length)))

@@ -23,7 +23,7 @@ from lfnet.images import ImageError, image_size, list_images, natural_key, read_
 from lfnet.integrations.colmap import CameraSettings, ColmapDatabase, ColmapModel
 from lfnet.integrations.pycolmap_process import PycolmapError, has_pycolmap, run_pycolmap
 from lfnet.progress import Say
-from lfnet.settings import ConfigError
+from lfnet.settings import ConfigError, require_at_least
 
 if TYPE_CHECKING:
     from jaxtyping import Int, UInt8
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from lfnet.evaluation.feature_source import FeatureSource
     from lfnet.evaluation.methods.extractors import Method
     from lfnet.features import Features
-
-STRUCTURE_VERSION = 1
-"""Raised with every change of what the same features and matches are made into."""
 
 RATIOS = (0.8, 0.9, 1.0)
 """Lowe's (2004, section 7.1), which COLMAP has too, a looser one, and no test, as the authors of LF-Net want it. The
@@ -75,9 +72,7 @@ class StructureSettings:
     """Of COLMAP's sampling, in versions that have one."""
 
     def __post_init__(self) -> None:
-        for name, least in (("budget", 16), ("long_side", 64), ("max_pictures", 3)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        require_at_least(self, "structure", {"budget": 16, "long_side": 64, "max_pictures": 3})
         for ratio in (*self.candidates, *self.ratios.values()):
             if not 0 < ratio <= 1:
                 raise ConfigError(f"candidates and ratios must be in (0, 1], got {ratio}")
@@ -253,7 +248,6 @@ class _Run:
             "threads": self.settings.threads,
             "seed": self.settings.seed,
             "pycolmap": self.pycolmap,
-            "version": STRUCTURE_VERSION,
         }
 
     def _reconstruct(self, features: dict[str, Features], matches: list[tuple[str, str, Array]]) -> Arrays:

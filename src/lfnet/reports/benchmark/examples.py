@@ -15,11 +15,11 @@ import numpy as np
 from PIL import Image
 
 from lfnet.evaluation.cache import digest
-from lfnet.evaluation.protocols.metrics import Projection, match_errors
 from lfnet.evaluation.results import UNTOUCHED_NAME
 from lfnet.evaluation.unmeasured import Unmeasured
 from lfnet.features import Matches
 from lfnet.files.atomic import make_folder, write_bytes
+from lfnet.matching_score import Projection, match_errors
 from lfnet.reports.benchmark.summary import champion, widest
 from lfnet.reports.drawing import draw_matches
 

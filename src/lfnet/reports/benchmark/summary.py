@@ -9,8 +9,8 @@ from typing import Literal
 
 from lfnet.evaluation.intervals import Interval, difference_interval, mean_interval, ratio_interval
 from lfnet.evaluation.methods.opencv_extractors import OPENCV_METHODS
-from lfnet.evaluation.protocols.metrics import OCTAVES
 from lfnet.evaluation.results import UNTOUCHED_NAME, Results, Row, Section
+from lfnet.matching_score import OCTAVES
 
 REFERENCE = "rootsift"
 """The method that ratios refer to, where it was run."""

@@ -14,11 +14,11 @@ from lfnet.evaluation.data.synthetic import rendered_dataset
 from lfnet.evaluation.data.truth import HomographyTruth
 from lfnet.evaluation.feature_source import FeatureRules, FeatureSource, strongest_apart
 from lfnet.evaluation.methods.opencv_extractors import OpenCVExtractor
-from lfnet.evaluation.protocols.matching_score import MatchingSettings, SweepSettings, measure_matching, measure_sweep
-from lfnet.evaluation.protocols.metrics import OCTAVES
+from lfnet.evaluation.protocols.matching import MatchingSettings, SweepSettings, measure_matching, measure_sweep
 from lfnet.evaluation.results import Section
 from lfnet.evaluation.unmeasured import Unmeasured
 from lfnet.features import Features
+from lfnet.matching_score import OCTAVES
 from support.oracle import Oracle, both_turned, grey
 
 MAIN = "matching_score@5"
@@ -289,7 +289,7 @@ def test_methods_get_the_colours_they_want() -> None:
     [
         (lambda: MatchingSettings(budgets=()), "budgets"),
         (lambda: SweepSettings(zooms=(0.0,)), "zooms must be positive"),
-        (lambda: SweepSettings(pairs=0), "pairs and budget"),
+        (lambda: SweepSettings(pairs=0), "sweep.pairs: expected at least 1"),
         (lambda: FeatureRules(min_distance=-1), "must not be negative"),
     ],
 )

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lfnet import matching_score as metrics
 from lfnet.evaluation.cache import Cache
 from lfnet.evaluation.data.truth import HomographyTruth
 from lfnet.evaluation.feature_source import FeatureSource
-from lfnet.evaluation.protocols import metrics
-from lfnet.evaluation.protocols.matching_score import measure_pair
+from lfnet.evaluation.protocols.matching import measure_pair
 from lfnet.features import Features
 
 SIZE = (200, 160)
@@ -107,13 +107,9 @@ def test_other_scales_are_measured_anew(tmp_path: Path) -> None:
     assert fine["match_error_median"] == coarse["match_error_median"] == 2.0
 
 
-def test_mutual_precision_by_hand() -> None:
-    mutual = metrics.mutual_nearest(np.array([0, 1, 1, -1]), np.array([0, 2]))
-    assert mutual.tolist() == [True, False, True, False]
-    errors = np.array([2.0, 0.0, 9.0, np.inf])
-    assert metrics.mutual_precision(errors, mutual, (1, 5)) == {1.0: 0.0, 5.0: 0.5}
-    unknown = metrics.mutual_precision(np.full(4, np.nan), mutual, (5,))
-    assert np.isnan(unknown[5.0])
+def test_precision_of_nothing_is_undefined() -> None:
+    assert metrics.share_within(np.array([2.0, 9.0]), (1, 5), of_nothing=np.nan) == {1.0: 0.0, 5.0: 0.5}
+    assert np.isnan(metrics.share_within(np.full(4, np.nan), (5,), of_nothing=np.nan)[5.0])
 
 
 def test_orientation_agreement_wraps_and_takes_the_best_at_one_place() -> None:

@@ -1,6 +1,10 @@
-"""Pure metrics of a pair of pictures: arrays in, numbers out.
+"""The matching score and what stands beside it, of one pair of pictures: arrays in, numbers out.
 
-Directions are written as `b_from_a`: keypoints of a are projected into b, where distances are measured.
+The one definition: the benchmark reports it (`evaluation/protocols/matching.py`), training watches it
+(`training/validation.py`). Directions are written as `b_from_a`: keypoints of a are projected into b, where distances
+are measured. The score of a pair is the mean of both directions.
+
+Source: LF-Net (Ono et al., NeurIPS 2018), section 4; the definition of Mikolajczyk and Schmid (2005).
 """
 
 from __future__ import annotations
@@ -34,26 +38,6 @@ class Projection:
     """Whether the other view sees the point, so that the true place is known and counts."""
 
 
-def distances_to(projection: Projection, keypoints: Float[Array, "M 2"]) -> Float[Array, "N M"]:
-    """Distance of every true place to every keypoint of the other view.
-
-    Args:
-        projection: true places of N keypoints in the other view, pixels.
-        keypoints: M keypoints of the other view, pixels (x, y).
-
-    Returns:
-        distances in pixels of the other view; infinite in the rows of invisible keypoints.
-    """
-    points = np.asarray(projection.points, np.float64).reshape(-1, 2)
-    others = np.asarray(keypoints, np.float64).reshape(-1, 2)
-    # By axes and in place: a norm over a last axis of two takes six times as long, and this is most of a measurement.
-    squared = np.square(points[:, None, 0] - others[None, :, 0])
-    squared += np.square(points[:, None, 1] - others[None, :, 1])
-    distances = np.sqrt(squared, out=squared)
-    distances[~projection.visible] = np.inf
-    return distances
-
-
 def match_errors(
     projection: Projection, keypoints: Float[Array, "M 2"], nearest: Int[Array, " N"]
 ) -> Float[Array, " N"]:
@@ -76,25 +60,46 @@ def match_errors(
     return errors
 
 
-def share_within(errors: Float[Array, " N"], thresholds: Sequence[float]) -> dict[float, float]:
+def share_within(
+    errors: Float[Array, " N"], thresholds: Sequence[float], *, of_nothing: float = 0.0
+) -> dict[float, float]:
     """Share of known errors that are no larger than each threshold.
 
-    This is one direction of the matching score when `errors` come from `match_errors`: of the keypoints of
-    one view that the other sees, the share whose nearest descriptor lies at the true place. Given the
-    distances to the nearest keypoint instead, it is one direction of the repeatability.
+    Of `match_errors` it is one direction of the matching score: of the keypoints of one view that the other sees, the
+    share whose nearest descriptor lies at the true place. Of the errors of mutual matches alone it is their precision,
+    and of `nearest_keypoint_errors` one direction of the repeatability.
 
     Args:
         errors: pixels; NaN is left out of the count, infinity counts as wrong.
         thresholds: pixels.
+        of_nothing: where nothing is left to count. It is 0 by default, so that a method without keypoints scores
+            nothing instead of being left out.
 
     Returns:
-        share in [0, 1] for each threshold; 0 where nothing is left to count, so that a method without
-        keypoints scores nothing instead of being left out.
-
-    Source: LF-Net (Ono et al., NeurIPS 2018), section 4; the definition of Mikolajczyk and Schmid (2005).
+        share in [0, 1] for each threshold.
     """
     known = errors[~np.isnan(errors)]
-    return {float(t): float((known <= t).mean()) if len(known) else 0.0 for t in thresholds}
+    return {float(t): float((known <= t).mean()) if len(known) else of_nothing for t in thresholds}
+
+
+def distances_to(projection: Projection, keypoints: Float[Array, "M 2"]) -> Float[Array, "N M"]:
+    """Distance of every true place to every keypoint of the other view.
+
+    Args:
+        projection: true places of N keypoints in the other view, pixels.
+        keypoints: M keypoints of the other view, pixels (x, y).
+
+    Returns:
+        distances in pixels of the other view; infinite in the rows of invisible keypoints.
+    """
+    points = np.asarray(projection.points, np.float64).reshape(-1, 2)
+    others = np.asarray(keypoints, np.float64).reshape(-1, 2)
+    # By axes and in place: a norm over a last axis of two takes six times as long, and this is most of a measurement.
+    squared = np.square(points[:, None, 0] - others[None, :, 0])
+    squared += np.square(points[:, None, 1] - others[None, :, 1])
+    distances = np.sqrt(squared, out=squared)
+    distances[~projection.visible] = np.inf
+    return distances
 
 
 def nearest_keypoint_errors(distances: Float[Array, "N M"], visible: Bool[Array, " N"]) -> Float[Array, " N"]:
@@ -112,17 +117,15 @@ def nearest_keypoint_errors(distances: Float[Array, "N M"], visible: Bool[Array,
 
 
 def localisation_error(errors: Float[Array, " N"], threshold: float) -> float:
-    """Mean distance between a true place and the nearest keypoint, of keypoints that are repeated at all.
-
-    Args:
-        errors: from `nearest_keypoint_errors`, pixels.
-        threshold: pixels within which a keypoint counts as repeated.
-
-    Returns:
-        pixels; NaN if none is repeated.
-    """
-    repeated = errors[~np.isnan(errors) & (errors <= threshold)]
+    """Mean of the `nearest_keypoint_errors` up to a threshold, pixels: of the keypoints that are repeated at all."""
+    repeated = errors[errors <= threshold]
     return float(repeated.mean()) if len(repeated) else float("nan")
+
+
+def correct_match_error(errors: Float[Array, " N"], threshold: float) -> float:
+    """Median of the `match_errors` up to a threshold, pixels: of the matches that are correct."""
+    correct = errors[errors <= threshold]
+    return float(np.median(correct)) if len(correct) else float("nan")
 
 
 def octave_indices(scales: Float[Array, " N"]) -> Int[Array, " N"]:
@@ -139,20 +142,6 @@ def octave_indices(scales: Float[Array, " N"]) -> Int[Array, " N"]:
     return np.clip(nearest, 0, len(OCTAVES) - 1).astype(np.int64)
 
 
-def correct_match_error(errors: Float[Array, " N"], threshold: float) -> float:
-    """Median distance between a true place and the nearest descriptor's, of matches that are correct.
-
-    Args:
-        errors: from `match_errors`, pixels; NaN = truth unknown.
-        threshold: pixels within which a match is correct.
-
-    Returns:
-        pixels; NaN if no match is correct.
-    """
-    correct = errors[errors <= threshold]
-    return float(np.median(correct)) if len(correct) else float("nan")
-
-
 def octave_shares(errors: Float[Array, " N"], octaves: Int[Array, " N"], threshold: float) -> Float[Array, " octaves"]:
     """Share of each of `OCTAVES` among the correct matches.
 
@@ -166,39 +155,6 @@ def octave_shares(errors: Float[Array, " N"], octaves: Int[Array, " N"], thresho
     """
     counts = np.bincount(octaves[errors <= threshold], minlength=len(OCTAVES))
     return counts / counts.sum() if counts.any() else np.full(len(OCTAVES), np.nan)
-
-
-def mutual_nearest(nearest_in_b: Int[Array, " N"], nearest_in_a: Int[Array, " M"]) -> Bool[Array, " N"]:
-    """Which keypoints of a are the nearest of their nearest.
-
-    Args:
-        nearest_in_b: for each keypoint of a, the index of the nearest descriptor in b, -1 for none.
-        nearest_in_a: for each keypoint of b, the index of the nearest descriptor in a, -1 for none.
-
-    Returns:
-        True for each keypoint of a that is in a mutual match.
-    """
-    found = nearest_in_b >= 0
-    mutual = np.zeros(len(nearest_in_b), bool)
-    mutual[found] = nearest_in_a[nearest_in_b[found]] == np.flatnonzero(found)
-    return mutual
-
-
-def mutual_precision(
-    errors: Float[Array, " N"], mutual: Bool[Array, " N"], thresholds: Sequence[float]
-) -> dict[float, float]:
-    """Share of mutual nearest neighbours that are right, of those whose truth is known.
-
-    Args:
-        errors: from `match_errors` in direction b_from_a, pixels; NaN = truth unknown.
-        mutual: from `mutual_nearest`.
-        thresholds: pixels.
-
-    Returns:
-        share in [0, 1] for each threshold; NaN if there is no mutual match with known truth.
-    """
-    known = errors[mutual & ~np.isnan(errors)]
-    return {float(t): float((known <= t).mean()) if len(known) else float("nan") for t in thresholds}
 
 
 def orientation_agreement(
@@ -219,7 +175,7 @@ def orientation_agreement(
         expected: orientations of the N keypoints carried into the other view, radians; NaN where unknown.
         orientations: of the M keypoints of the other view, radians.
         threshold: pixels within which a keypoint counts as repeated.
-        tolerance: radians; the default, 22.5 degrees, is about what a descriptor survives.
+        tolerance: radians; the default, 22.5 degrees, is half a bin of SIFT's descriptor, about what one survives.
 
     Returns:
         share in [0, 1]; NaN if no keypoint with a known orientation is repeated.
