@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 import torch
 
+from lfnet.errors import UserError
+
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor
@@ -31,9 +33,9 @@ class TextureAtlas:
             device: where the textures are kept.
         """
         if size < _SMALLEST_LEVEL or size & (size - 1):
-            raise ValueError(f"size must be a power of two of at least {_SMALLEST_LEVEL}, not {size}")
+            raise UserError(f"size must be a power of two of at least {_SMALLEST_LEVEL}, not {size}")
         if not textures:
-            raise ValueError("textures is empty: an atlas needs at least one")
+            raise UserError("textures is empty: an atlas needs at least one")
         level = torch.from_numpy(np.stack([_square(texture, size) for texture in textures]))
         levels = [level]
         while level.shape[-1] > _SMALLEST_LEVEL:
