@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench clean
+.PHONY: demo test docs bench clean
 
 demo: $(VENV)/.demo-installed
 	$(BIN)/lfnet demo --output demo/
@@ -12,6 +12,9 @@ test: $(VENV)/.dev-installed
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
+
+docs: $(VENV)/.docs-installed
+	$(BIN)/mkdocs build --strict
 
 bench: $(VENV)/.demo-installed
 	$(BIN)/python benchmarks/speed.py
@@ -29,6 +32,10 @@ $(VENV)/.demo-installed: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -e '.[demo]'
 	touch $@
 
+$(VENV)/.docs-installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -e '.[docs]'
+	touch $@
+
 $(VENV)/.dev-installed: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -e '.[demo,train,dev]'
+	$(BIN)/python -m pip install --quiet -e '.[demo,train,docs,dev]'
 	touch $@

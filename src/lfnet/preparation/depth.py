@@ -178,7 +178,7 @@ def each_of(items: Sequence[Item], function: Callable[[Item], None], threads: in
     """Call a function with each item, several at a time, each on one thread of OpenCV's.
 
     Raises:
-        Whatever the function raises first; items not begun by then are left.
+        Exception: whatever the function raises first; items not begun by then are left.
     """
     with one_thread_each(), ThreadPoolExecutor(threads) as pool:
         waiting = {pool.submit(function, item) for item in items}

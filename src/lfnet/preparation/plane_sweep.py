@@ -139,7 +139,8 @@ def sweep(
     Args:
         view: whose depth is wanted.
         neighbours: others that see the same, the best ones first; about four.
-        near, far: range of depths, in the unit of the poses.
+        near: least depth, in the unit of the poses.
+        far: largest depth.
         settings: of planes and comparison.
 
     Returns:

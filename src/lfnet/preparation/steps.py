@@ -142,7 +142,7 @@ def run_steps(
         Whether anything was done.
 
     Raises:
-        Whatever a step raises; what it finished is kept.
+        Exception: whatever a step raises; what it finished is kept.
     """
     keys = _keys(steps)
     due = _due(steps, keys, record, scene / WORK, missing)

@@ -99,7 +99,7 @@ def benchmark_page(results: Results, examples: Sequence[Example] = ()) -> str:
 <h2>How it was measured</h2>
 <p>Bars, bands and brackets are 95 % intervals of the mean over resampled groups of pairs (scenes, stretches of
 frames), since neighbouring pairs are not independent; times have the 10th and 90th percentile over rounds. A single
-group has no interval. Factors (1.00x) are ratios to {REFERENCE}. A shaded cell is the best of its column; ≈ marks what
+group has no interval. Factors (1.00x) are ratios to {REFERENCE}. A shaded cell is the best of the methods; ≈ marks what
 is not told apart from it: the interval of the paired difference includes zero.</p>
 {note}
 {_details("Machine and versions", results.environment)}

@@ -103,7 +103,7 @@ def marks_line(mark: Callable[[str, Cell], str], ratios: bool) -> str:
     factor = f", 1.00x = ratio to {REFERENCE}" if ratios else ""
     best = mark("best", Cell(math.nan, mark="best"))
     return (
-        f"[95 % interval over resampled groups of pairs]{factor}; {best} of its column; ≈ not "
+        f"[95 % interval over resampled groups of pairs]{factor}; {best} of the methods; ≈ not "
         "told apart from the best, the interval of the paired difference includes zero."
     )
 
