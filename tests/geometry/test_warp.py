@@ -1,4 +1,4 @@
-"""The warp between two views against analytic planes, homographies and a plain loop; its Jacobian and visibility."""
+"""The warp against analytic planes, homographies and a plain loop; its Jacobian and visibility."""
 
 from __future__ import annotations
 
@@ -10,90 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from lfnet.data.pair import View
-from lfnet.data.resample import crop_transform, resample_view
-from lfnet.geometry.camera import pixel_grid, project, transform_points, unproject
-from lfnet.geometry.filters import DERIVATIVE_GAIN, derivative_stack, gaussian_blur, gradients, grow, separable
-from lfnet.geometry.sampling import in_bounds, sample, sample_inverse_depth
+from lfnet.geometry.camera import pixel_grid
+from lfnet.geometry.sampling import in_bounds
 from lfnet.geometry.transform import (
     apply_homography,
     homography_jacobian,
-    relative_transform,
     rotation,
-    similarity,
 )
-from lfnet.geometry.warp import Warp, compensate, warp_by_depth, warp_by_homography
-
-HEIGHT, WIDTH = 60, 80
-
-
-def camera_matrix(focal: float = 70.0) -> Tensor:
-    return torch.tensor([[focal, 0.0, WIDTH / 2 - 0.5], [0.0, focal, HEIGHT / 2 - 0.5], [0.0, 0.0, 1.0]]).double()
-
-
-def rigid(axis: tuple[float, float, float], shift: tuple[float, float, float]) -> Tensor:
-    """4x4 transform that turns by the length of `axis` in radians about it, then shifts."""
-    x, y, z = axis
-    generator = torch.tensor([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]]).double()
-    matrix = torch.eye(4).double()
-    matrix[:3, :3] = torch.linalg.matrix_exp(generator)
-    matrix[:3, 3] = torch.tensor(shift)
-    return matrix
-
-
-class PlaneScene:
-    """A slanted plane seen by two cameras: exact depth in both, and the exact homography between them."""
-
-    def __init__(self, roll: float = 0.3) -> None:
-        self.intrinsics_a, self.intrinsics_b = camera_matrix(70.0), camera_matrix(84.0)
-        self.b_from_a = rigid((0.05, -0.12, roll), (0.35, -0.1, 0.6))
-        self.normal = torch.tensor([0.25, -0.15, 1.0]).double()
-        self.distance = 3.0
-        turn, shift = self.b_from_a[:3, :3], self.b_from_a[:3, 3]
-        self.depth_a = self._depth(self.intrinsics_a, self.normal, self.distance)
-        normal_b = turn @ self.normal
-        self.depth_b = self._depth(self.intrinsics_b, normal_b, self.distance + float(normal_b @ shift))
-        induced = turn + shift[:, None] * self.normal[None] / self.distance
-        self.homography = self.intrinsics_b @ induced @ torch.linalg.inv(self.intrinsics_a)
-
-    @staticmethod
-    def _depth(intrinsics: Tensor, normal: Tensor, distance: float) -> Tensor:
-        grid = pixel_grid(HEIGHT, WIDTH).double()
-        rays = torch.cat((grid, torch.ones(len(grid), 1).double()), 1) @ torch.linalg.inv(intrinsics).T
-        return (distance / (rays @ normal)).view(1, 1, HEIGHT, WIDTH)
-
-    def warp(self, **changes: Tensor) -> Warp:
-        values = {
-            "depth_a": self.depth_a,
-            "depth_b": self.depth_b,
-            "intrinsics_a": self.intrinsics_a[None],
-            "intrinsics_b": self.intrinsics_b[None],
-            "b_from_a": self.b_from_a[None],
-            "valid_b": torch.ones(1, 1, HEIGHT, WIDTH, dtype=torch.bool),
-        }
-        values.update(changes)
-        return warp_by_depth(**{k: v if v.dtype == torch.bool else v.float() for k, v in values.items()})
-
-    def swapped(self) -> Warp:
-        return self.warp(
-            depth_a=self.depth_b,
-            depth_b=self.depth_a,
-            intrinsics_a=self.intrinsics_b[None],
-            intrinsics_b=self.intrinsics_a[None],
-            b_from_a=torch.linalg.inv(self.b_from_a)[None],
-        )
-
-
-def random_points(count: int, seed: int = 0, margin: float = 4.0) -> Tensor:
-    spread = torch.tensor([WIDTH - 1 - 2 * margin, HEIGHT - 1 - 2 * margin])
-    return margin + torch.rand(1, count, 2, generator=torch.Generator().manual_seed(seed)) * spread
-
-
-def exact(homography: Tensor, points: Tensor) -> Tensor:
-    return apply_homography(homography.double(), points.double())[0]
-
-
-# --- the warp is exact ---
+from lfnet.geometry.warp import compensate, warp_by_depth, warp_by_homography
+from support.planes import HEIGHT, WIDTH, PlaneScene, camera_matrix, exact, random_points, rigid
 
 
 def test_warp_of_a_slanted_plane_is_exact_both_ways() -> None:
@@ -156,9 +81,6 @@ def test_batches_keep_their_own_geometry() -> None:
         torch.testing.assert_close(together.points[index], alone.points[0], atol=1e-4, rtol=0)
         assert torch.equal(together.visible[index], alone.visible[0])
         torch.testing.assert_close(jacobians[index], scene.warp().jacobian(points[:1])[0], atol=1e-4, rtol=0)
-
-
-# --- a plain loop as reference ---
 
 
 def slow_inverse_depth(depth: np.ndarray, x: float, y: float) -> float:
@@ -225,9 +147,6 @@ def test_warp_agrees_with_a_plain_loop_on_broken_depth() -> None:
             assert place == pytest.approx(expected, abs=1e-3)
     assert compared > 1400
     assert 300 < seen < 1200
-
-
-# --- visibility ---
 
 
 def test_points_behind_are_not_visible() -> None:
@@ -329,9 +248,6 @@ def test_depths_are_compared_in_the_frame_of_b() -> None:
     assert not bool(warp.grid().visible.any())
 
 
-# --- the local Jacobian ---
-
-
 def finite_differences(function: Callable[[Tensor], Tensor], points: Tensor, step: float) -> Tensor:
     columns = []
     for offset in (torch.tensor([step, 0.0]), torch.tensor([0.0, step])):
@@ -388,188 +304,3 @@ def test_compensation_of_a_turn_and_a_zoom(degrees: float) -> None:
     expected = torch.tensor([[[math.cos(0.4 + angle), math.sin(0.4 + angle)]]])
     torch.testing.assert_close(scales, torch.tensor([[1.17]]))
     torch.testing.assert_close(orientations, expected, atol=1e-6, rtol=0)
-
-
-# --- augmentation through the intrinsics ---
-
-
-def test_roll_and_crop_are_in_the_intrinsics() -> None:
-    """Premultiplied intrinsics move the pixels by exactly that affine map, in either view."""
-    scene = PlaneScene()
-    affine = crop_transform(torch.tensor([40.0, 25.0]), math.radians(130.0), 1.25, 64)[0].double()
-    points = random_points(200)
-    turned = scene.warp(intrinsics_b=(affine @ scene.intrinsics_b)[None])
-    plain = scene.warp()
-    expected = exact(affine, plain.points(points).points)
-    torch.testing.assert_close(turned.points(points).points.double(), expected, atol=1e-3, rtol=0)
-    chain = affine[:2, :2] @ plain.jacobian(points).double()
-    torch.testing.assert_close(turned.jacobian(points).double(), chain, atol=1e-3, rtol=0)
-
-    induced = scene.homography @ torch.linalg.inv(affine)
-    view = View(torch.zeros_like(scene.depth_a).float(), torch.ones_like(scene.depth_a, dtype=torch.bool),
-                scene.depth_a.float(), scene.intrinsics_a[None].float(), torch.eye(4)[None])  # fmt: skip
-    crop = resample_view(view, affine[None].float(), 64)
-    assert crop.depth is not None
-    rolled = scene.warp(intrinsics_a=crop.intrinsics, depth_a=crop.depth)
-    inside = torch.tensor([[[20.0, 30.0], [31.5, 31.5], [40.0, 22.0]]])
-    # Depth is the nearest measurement, up to half a pixel away: that is all the difference.
-    torch.testing.assert_close(rolled.points(inside).points.double(), exact(induced, inside), atol=0.3, rtol=0)
-
-
-def test_resampled_view_keeps_rays_depths_and_empty_corners() -> None:
-    scene = PlaneScene()
-    ramp = (pixel_grid(HEIGHT, WIDTH) @ torch.tensor([0.006, 0.004])).view(1, 1, HEIGHT, WIDTH)
-    valid = torch.ones(1, 1, HEIGHT, WIDTH, dtype=torch.bool)
-    valid[..., 30:34, 50:54] = False
-    view = View(ramp, valid, scene.depth_a.float(), scene.intrinsics_a[None].float(), torch.eye(4)[None])
-    size = 72
-    target_from_source = crop_transform(torch.tensor([38.0, 27.0]), 0.7, 1.1, size)
-    crop = resample_view(view, target_from_source, size)
-    assert crop.depth is not None
-    assert crop.size == (size, size)
-
-    points = random_points(50)
-    moved, _ = apply_homography(target_from_source, points)
-    depth = torch.full((1, 50), 2.5)
-    torch.testing.assert_close(
-        unproject(crop.intrinsics, moved, depth), unproject(view.intrinsics, points, depth), atol=1e-4, rtol=0
-    )
-    back, z = project(crop.intrinsics, unproject(view.intrinsics, points, depth))
-    torch.testing.assert_close(back, moved, atol=1e-3, rtol=0)
-    torch.testing.assert_close(z, depth)
-
-    source = exact(torch.linalg.inv(target_from_source.double()), pixel_grid(size, size)[None])[0].numpy()
-    checked = 0
-    for index, (x, y) in enumerate(source):
-        row, column = divmod(index, size)
-        distance = min(x, y, WIDTH - 1 - x, HEIGHT - 1 - y)
-        in_hole = 49 < x < 54 and 29 < y < 34
-        if abs(distance) < 1e-3:
-            continue
-        expected = distance > 0 and not in_hole
-        assert bool(crop.valid[0, 0, row, column]) == expected, (x, y)
-        if not expected:
-            assert float(crop.image[0, 0, row, column]) == 0
-            assert float(crop.depth[0, 0, row, column]) == 0
-            continue
-        assert float(crop.image[0, 0, row, column]) == pytest.approx(0.006 * x + 0.004 * y, abs=1e-4)
-        if max(abs(x % 1 - 0.5), abs(y % 1 - 0.5)) > 1e-3 and min(abs(x % 1 - 0.5), abs(y % 1 - 0.5)) > 1e-3:
-            nearest = float(view.depth[0, 0, round(y), round(x)])  # type: ignore[index]
-            assert float(crop.depth[0, 0, row, column]) == nearest
-            checked += 1
-    assert checked > 2000
-    assert 0.1 < float((~crop.valid).float().mean()) < 0.6
-
-
-# --- sampling, transforms, filters ---
-
-
-def test_sampling_convention() -> None:
-    """The centre of the top-left pixel is (0, 0), x goes along a row; half-way is the mean; outside is 0."""
-    maps = torch.rand(2, 3, 7, 9, generator=torch.Generator().manual_seed(0))
-    points = torch.tensor([[0.0, 0.0], [8.0, 6.0], [3.0, 5.0], [2.5, 4.0], [-2.0, 3.0]]).expand(2, -1, -1)
-    values = sample(maps, points)
-    assert values.shape == (2, 5, 3)
-    torch.testing.assert_close(values[:, 0], maps[..., 0, 0])
-    torch.testing.assert_close(values[:, 1], maps[..., 6, 8], atol=1e-5, rtol=0)
-    torch.testing.assert_close(values[:, 2], maps[..., 5, 3], atol=1e-5, rtol=0)
-    torch.testing.assert_close(values[:, 3], (maps[..., 4, 2] + maps[..., 4, 3]) / 2, atol=1e-5, rtol=0)
-    assert bool((values[:, 4] == 0).all())
-    torch.testing.assert_close(sample(maps, points + 0.3, mode="nearest")[:, 2], maps[..., 5, 3])
-
-
-def test_in_bounds_counts_the_outermost_pixel_centres() -> None:
-    points = torch.tensor([[[0.0, 0.0], [8.0, 6.0], [8.1, 3.0], [3.0, -0.1], [1.9, 3.0], [2.0, 2.0]]])
-    assert in_bounds(points, (7, 9))[0].tolist() == [True, True, False, False, True, True]
-    assert in_bounds(points, (7, 9), border=2.0)[0].tolist() == [False, False, False, False, False, True]
-
-
-def test_inverse_depth_is_not_mixed_across_an_edge() -> None:
-    depth = torch.full((1, 1, 10, 10), 2.0)
-    depth[..., 5:] = 4.0
-    depth[..., 8:, :] = 0
-    points = torch.tensor([[[4.4, 3.0], [4.6, 3.0], [2.0, 7.4], [2.0, 7.6]]])
-    assert sample_inverse_depth(depth, points)[0].tolist() == pytest.approx([0.5, 0.25, 0.5, 0.0])
-
-
-def test_project_undoes_unproject_in_another_frame() -> None:
-    intrinsics = camera_matrix()[None].float()
-    pose = rigid((0.2, -0.1, 0.5), (1.0, -2.0, 0.3))[None].float()
-    points = unproject(intrinsics, random_points(40), torch.full((1, 40), 3.0))
-    assert points[0, :, 2].tolist() == pytest.approx([3.0] * 40)
-    again = transform_points(torch.linalg.inv(pose), transform_points(pose, points))
-    torch.testing.assert_close(again, points, atol=1e-5, rtol=0)
-    pixels, depth = project(intrinsics, again)
-    torch.testing.assert_close(pixels, random_points(40), atol=1e-3, rtol=0)
-    assert bool((depth > 0).all())
-
-
-def test_relative_transform_takes_a_to_b() -> None:
-    a, b = rigid((0.1, 0.2, 0.3), (1.0, 2.0, 3.0)), rigid((-0.3, 0.1, 0.0), (0.0, -1.0, 0.5))
-    world = torch.tensor([[0.4, 0.5, 0.6]]).double()
-    through = transform_points(relative_transform(b, a), transform_points(a, world))
-    torch.testing.assert_close(through, transform_points(b, world))
-
-
-def test_similarity_turns_from_x_towards_y() -> None:
-    centre, target = torch.tensor([[3.0, 4.0]]), torch.tensor([[10.0, 20.0]])
-    matrix = similarity(torch.tensor([math.pi / 2]), torch.tensor([2.0]), centre, target)
-    points = torch.tensor([[[3.0, 4.0], [4.0, 4.0], [3.0, 5.0]]])
-    mapped, weight = apply_homography(matrix, points)
-    torch.testing.assert_close(mapped[0], torch.tensor([[10.0, 20.0], [10.0, 22.0], [8.0, 20.0]]))
-    assert bool((weight == 1).all())
-
-
-def test_derivatives_of_a_polynomial_are_exact() -> None:
-    """a x^2 + b xy + c y^2 + d x + e y + f, away from the edges."""
-    a, b, c, d, e, f = 0.02, -0.03, 0.015, 0.4, -0.2, 1.5
-    x, y = pixel_grid(24, 30).double().unbind(-1)
-    image = (a * x * x + b * x * y + c * y * y + d * x + e * y + f).view(1, 1, 24, 30)
-    expected_x, expected_y = 2 * a * x + b * y + d, b * x + 2 * c * y + e
-    inner = (slice(None), slice(8, -8), slice(8, -8))
-    for sigma in (1.0, 2.0):
-        slopes = gradients(image, sigma)[0]
-        expected = torch.stack((expected_x, expected_y)).view(2, 24, 30)
-        torch.testing.assert_close(slopes[inner], expected[inner], atol=1e-6, rtol=1e-5)
-    first = DERIVATIVE_GAIN * torch.stack((expected_x, expected_y)).view(2, 24, 30)
-    second = DERIVATIVE_GAIN * torch.tensor([2 * a, 2 * c, b]).double().view(3, 1, 1).expand(3, 24, 30)
-    products = torch.stack(
-        (
-            first[0] ** 2,
-            first[1] ** 2,
-            first[0] * first[1],
-            second[0] * second[1],
-            second[2] ** 2,
-        )
-    )
-    stack = derivative_stack(image)[0]
-    torch.testing.assert_close(stack[inner], torch.cat((first, second, products))[inner], atol=2e-5, rtol=1e-4)
-
-
-def test_separable_filters_are_the_convolution_they_stand_for() -> None:
-    maps, along_x, along_y = random_points(15 * 4).view(2, 3, 4, 5), torch.tensor([0.2, -0.5, 1.0]), torch.rand(5)
-    padded = torch.nn.functional.pad(maps, (1, 1, 2, 2), mode="replicate")
-    kernel = (along_y[:, None] * along_x).expand(3, 1, 5, 3)
-    expected = torch.nn.functional.conv2d(padded, kernel, groups=3)
-    torch.testing.assert_close(separable(maps, along_x, along_y), expected, atol=1e-3, rtol=1e-5)
-
-
-def test_a_mask_grows_as_a_square() -> None:
-    mask = torch.zeros(2, 1, 9, 11, dtype=torch.bool)
-    mask[0, 0, 4, 1] = True
-    expected = torch.zeros_like(mask)
-    expected[0, 0, 2:7, :4] = True
-    assert torch.equal(grow(mask, 2), expected)
-    assert torch.equal(grow(mask, 0), mask)
-
-
-def test_blur_keeps_the_mean_and_has_its_deviation() -> None:
-    image = torch.zeros(1, 1, 41, 41)
-    image[..., 20, 20] = 1
-    blurred = gaussian_blur(image, 2.0)[0, 0]
-    assert float(blurred.sum()) == pytest.approx(1, abs=1e-5)
-    offsets = torch.arange(41.0) - 20
-    assert float((blurred.sum(0) * offsets**2).sum()) == pytest.approx(4.0, rel=0.05)
-    torch.testing.assert_close(blurred, blurred.T)
-    flat = torch.full((1, 2, 9, 12), 0.7)
-    torch.testing.assert_close(gaussian_blur(flat, 3.0), flat)

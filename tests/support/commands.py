@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from lfnet.evaluation.methods.opencv_extractors import OpenCVExtractor
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 linux_only = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from Linux's /proc")
 MEASURE = """
@@ -25,3 +27,12 @@ def peak_megabytes(environment: dict[str, str], command: str, *arguments: object
     words = [sys.executable, "-c", MEASURE, command, *map(str, arguments)]
     process = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
     return int(process.stderr.split("peak")[-1])
+
+
+def has(name: str) -> bool:
+    """Whether the installed OpenCV has a feature."""
+    try:
+        OpenCVExtractor(name)
+    except ValueError:
+        return False
+    return True

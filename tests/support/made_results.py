@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lfnet.evaluation.results import UNTOUCHED_NAME, Results, Row, Section
+from lfnet.evaluation.results import UNTOUCHED_NAME, Results, Row, Section, describe_environment
 
 METHODS = {"lfnet-cpu": 0.47, "rootsift": 0.24, "sift": 0.22, "orb": 0.23, "disk <&\"' (rival)": 0.45}
 """Name, and how well each matches."""
@@ -160,3 +160,23 @@ def _cost(skill: dict[str, float]) -> Iterator[Row]:
             if name in ("lfnet-cpu", "disk <&\"' (rival)"):
                 metrics |= {"model_size": 5.4, "parameters": 1.35e6}
             yield Row(name, subset, subset, metrics, subset, budget=budget)
+
+
+METRIC = "matching_score@5"
+
+
+def example(gain: float = 2.0) -> Results:
+    """Two methods on four pairs of two stretches; ours is right `gain` times as often as RootSIFT."""
+    rows = []
+    for variant, factor in (("turn000", 1.0), ("turn030", 0.5), ("zoom2", 0.25)):
+        for group, pair, value in (("A", "1", 0.2), ("A", "2", 0.4), ("B", "3", 0.1), ("B", "4", 0.1)):
+            for method, times in (("rootsift", 1.0), ("ours", gain)):
+                metrics = {METRIC: times * factor * value, "precision@5": math.nan}
+                rows.append(Row(method, pair, group, metrics, variant=variant, budget=512))
+    section = Section("sweep", "walk", rows, "stretches of frames", {"reach": 32.0})
+    return Results([section], describe_environment(), {"ours": {"seconds": 0.01}}, "lfnet eval run walk")
+
+
+def upright(results: Results, method: str) -> Section:
+    """Rows of a method on untouched pictures."""
+    return results.section("sweep").only(method=method, variants=["turn000"])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
 from lfnet.models.config import (
     DescriptorConfig,
     DetectorConfig,
@@ -11,6 +14,12 @@ from lfnet.models.config import (
     PatchConfig,
     ScaleSpaceConfig,
 )
+from lfnet.models.detector import DetectorMaps
+from lfnet.training.branches import (
+    StrategyConfig,
+)
+
+STRATEGY = StrategyConfig(keypoints=32, mask_reach=4)
 
 
 def tiny_config() -> LFNetConfig:
@@ -34,3 +43,13 @@ def lean_config() -> LFNetConfig:
         descriptor=DescriptorConfig(channels=(4, 8, 8), hidden=16, dimension=32, normalize_patches=True),
         octaves=(1.0, 0.5),
     )
+
+
+class BlobDetector(torch.nn.Module):
+    """Brightness as score, so that keypoints lie on blobs in every octave."""
+
+    def forward(self, images: Tensor, valid: Tensor) -> DetectorMaps:
+        scores = torch.sigmoid(images - 6) * valid
+        turns = torch.zeros(len(images), 2, *images.shape[-2:])
+        turns[:, 0] = 1
+        return DetectorMaps(scores, torch.ones_like(scores), turns)

@@ -7,19 +7,17 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from lfnet.data.augment import (
+    PhotometricConfig,
+)
 from lfnet.data.pair import Pair
 from lfnet.geometry.sampling import sample
 
 HEIGHT, WIDTH = 72, 96
 INTRINSICS = np.array([[80.0, 0.0, 47.5], [0.0, 80.0, 35.5], [0.0, 0.0, 1.0]])
 NORMAL, DISTANCE = np.array([0.1, -0.15, 1.0]), 2.0
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def assert_photo_consistent(pair: Pair, tolerance: float = 0.02, least_seen: float = 0.1) -> None:
@@ -61,3 +59,13 @@ def write_depth(path: Path, depth: NDArray[np.float64], hole: int = 0) -> None:
     millimetres = np.round(depth * 1000).astype(np.uint16)
     millimetres[:6, :8] = hole
     cv2.imwrite(str(path), millimetres)
+
+
+STEADY = PhotometricConfig(enabled=False)
+
+
+def smooth_picture(height: int, width: int) -> NDArray[np.uint8]:
+    """A picture without fine detail, unlike itself everywhere."""
+    noise = np.random.default_rng(0).random((height // 24 + 2, width // 24 + 2)).astype(np.float32)
+    wide = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+    return (255 * np.clip(wide, 0, 1)).round().astype(np.uint8)

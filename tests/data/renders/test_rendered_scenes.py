@@ -17,13 +17,10 @@ from lfnet.data.renders.render_settings import SCENE_KINDS, RenderSettings
 from lfnet.data.renders.rendered_scenes import RenderedScenes
 from lfnet.data.renders.synthetic_scene import Cameras, Draw, SyntheticScene, draw_cameras, draw_layout
 from lfnet.data.renders.textures import TextureAtlas, procedural_textures
+from support.tensors import seeded
 
 SMALL = RenderSettings(size=96, texture_size=128, procedural_textures=12)
 SAME_LIGHT = replace(SMALL, lighting_change=0.0, exposure_change=0.0, vignetting=0.0, gloss=0.0)
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def random_scene(settings: RenderSettings, seed: int) -> tuple[SyntheticScene, Cameras]:
@@ -47,8 +44,7 @@ def depth_of_surfaces(scene: SyntheticScene, centre: np.ndarray, directions: np.
     nearest = np.full(len(directions), np.inf)
     for index in np.flatnonzero(scene.present[0].numpy()):
         middle, u, v, normal = (
-            values[0, index].double().numpy()
-            for values in (scene.centre, scene.half_u, scene.half_v, scene.normal)
+            values[0, index].double().numpy() for values in (scene.centre, scene.half_u, scene.half_v, scene.normal)
         )
         with np.errstate(divide="ignore", invalid="ignore"):
             depth = normal @ (middle - centre) / (directions @ normal)
@@ -78,9 +74,7 @@ def seen_in_b(pair: Pair) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 def look_up(image: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
     grid = place / (image.shape[-1] - 1) * 2.0 - 1.0
-    return functional.grid_sample(
-        image.double(), grid[None, None], padding_mode="border", align_corners=True
-    ).flatten()
+    return functional.grid_sample(image.double(), grid[None, None], padding_mode="border", align_corners=True).flatten()
 
 
 def visible_in_b(pair: Pair, tolerance: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -132,9 +126,7 @@ def test_height_field_agrees_with_a_fine_march() -> None:
     depths = np.linspace(0.0, 1.0, 1501)[:, None] * ends
     points = centre + depths[..., None] * directions
     grid = (torch.from_numpy(points[..., :2]) - low) / (high - low) * 2.0 - 1.0
-    height = functional.grid_sample(
-        heights[None, None], grid[None], padding_mode="border", align_corners=True
-    )
+    height = functional.grid_sample(heights[None, None], grid[None], padding_mode="border", align_corners=True)
     below = points[..., 2] <= height[0, 0].numpy() + 1e-9
     expected = np.take_along_axis(depths, below.argmax(0)[None], 0)[0]
     expected = np.where(below.any(0), expected, ends)
@@ -145,9 +137,7 @@ def test_height_field_agrees_with_a_fine_march() -> None:
     on_field = (hits.depth[0].numpy() < ends * 0.999) & agrees
     reached = hits.point[0, :, on_field].double()
     place = ((reached[:2].t() - low) / (high - low) * 2.0 - 1.0)[None, None]
-    surface = functional.grid_sample(
-        heights[None, None], place, padding_mode="border", align_corners=True
-    ).flatten()
+    surface = functional.grid_sample(heights[None, None], place, padding_mode="border", align_corners=True).flatten()
     assert (surface - reached[2]).abs().max() < 1e-3
 
 
@@ -280,9 +270,7 @@ def test_atlas_interpolates_averages_and_mirrors() -> None:
     between = atlas.sample(second[:1], (x[:1] + 1.0) / 16, t[:1], one[:1])
     torch.testing.assert_close(between, torch.tensor([texture[7, 3:5].mean() / 255.0]).float())
     coarse = atlas.sample(second[:1], torch.tensor([0.125]), torch.tensor([0.125]), torch.tensor([3.999]))
-    torch.testing.assert_close(
-        coarse, torch.tensor([texture[:4, :4].mean() / 255.0]).float(), atol=0.01, rtol=0.0
-    )
+    torch.testing.assert_close(coarse, torch.tensor([texture[:4, :4].mean() / 255.0]).float(), atol=0.01, rtol=0.0)
     for footprint in (0.1, 1.0, 5.3, 1e6):
         flat = atlas.sample(0 * second, 9.0 * s, t, torch.full((3,), footprint))
         torch.testing.assert_close(flat, torch.full((3,), 200 / 255))

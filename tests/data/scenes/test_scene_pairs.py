@@ -27,13 +27,13 @@ from lfnet.data.scenes.scene import Scene, SceneError, depth_path
 from lfnet.data.scenes.scene_pairs import ScenePairs, ViewCache, shrunk_frame, training_pictures
 from lfnet.preparation.pairs import PairSettings, make_pair_table, write_pair_table
 from support.made_scenes import COUNT, add_pairs, make_own_scene, write_manifest, write_model
+from support.tensors import seeded
 from support.textured_plane import (
     HEIGHT,
     INTRINSICS,
     WIDTH,
     assert_photo_consistent,
     draw_frame,
-    seeded,
     world_from_camera,
     write_depth,
 )

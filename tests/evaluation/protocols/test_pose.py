@@ -1,14 +1,12 @@
-"""Relative pose and homographies: metrics worked by hand, and the chain proven by a feature that knows the truth."""
+"""Relative pose and homographies, proven by a feature that knows the truth."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -17,154 +15,24 @@ from lfnet.evaluation.cache import Cache
 from lfnet.evaluation.data.data_settings import DataSettings
 from lfnet.evaluation.data.datasets import open_data
 from lfnet.evaluation.data.pairs import Dataset, EvaluationPair, RelativePose
-from lfnet.evaluation.data.synthetic import rendered_dataset, warped_dataset
+from lfnet.evaluation.data.synthetic import warped_dataset
 from lfnet.evaluation.data.truth import TransformedTruth
 from lfnet.evaluation.data.views import Variant, transform_image
 from lfnet.evaluation.feature_source import FeatureSource
-from lfnet.evaluation.methods.feature_files import FeatureFile
 from lfnet.evaluation.methods.opencv_extractors import OpenCVExtractor
 from lfnet.evaluation.protocols.estimation import (
-    RATIOS,
-    THRESHOLDS,
     EstimationSettings,
     MatchedPair,
-    Tuning,
-    area_under_recall,
     measure_tuned,
-    pooled,
-    set_aside,
 )
-from lfnet.evaluation.protocols.homography import HOMOGRAPHY, corner_error, transfer_errors
+from lfnet.evaluation.protocols.homography import HOMOGRAPHY
 from lfnet.evaluation.protocols.matching import MatchingSettings, measure_matching
-from lfnet.evaluation.protocols.pose import POSE, pose_errors, recovered_pose, rotation_error
+from lfnet.evaluation.protocols.pose import POSE, pose_errors, recovered_pose
 from lfnet.evaluation.results import Section
 from lfnet.features import Features, Matches
-from lfnet.integrations.hloc import write_features
 from lfnet.matching import Neighbours, verify
-from lfnet.matching_score import share_within
+from support.geometry import FIXED, motion, quiet, turn
 from support.oracle import Oracle
-
-FIXED = EstimationSettings(ratio=1.0, threshold=1.0)
-
-
-def quiet(text: str) -> None:
-    """No progress shown."""
-
-
-def turn(degrees: float, axis: int = 2) -> NDArray[np.float64]:
-    """Rotation about an axis."""
-    angle = math.radians(degrees)
-    others = [index for index in range(3) if index != axis]
-    matrix = np.eye(3)
-    matrix[np.ix_(others, others)] = [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
-    return matrix
-
-
-def motion(rotation: NDArray[np.float64], translation: tuple[float, float, float]) -> NDArray[np.float64]:
-    matrix = np.eye(4)
-    matrix[:3, :3], matrix[:3, 3] = rotation, translation
-    return matrix
-
-
-@pytest.fixture(scope="module")
-def rendered() -> Dataset:
-    """Pairs of rendered rooms with exact depth and poses."""
-    return rendered_dataset(count=5)
-
-
-@pytest.fixture(scope="module")
-def warped() -> Dataset:
-    """Pieces of a photograph, each warped once."""
-    pytest.importorskip("skimage")
-    return warped_dataset(count=6)
-
-
-# --- metrics ---
-
-
-@pytest.mark.parametrize("degrees", [0.0, 1e-7, 0.1, 30.0, 90.0, 179.0, 180.0])
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_rotation_error_is_the_angle(degrees: float, axis: int) -> None:
-    base = turn(40, 0) @ turn(25, 1)
-    assert rotation_error(turn(degrees, axis) @ base, base) == pytest.approx(degrees, rel=1e-6, abs=1e-9)
-    assert rotation_error(base, turn(degrees, axis) @ base) == pytest.approx(degrees, rel=1e-6, abs=1e-9)
-
-
-def test_pose_errors_by_hand() -> None:
-    truth = motion(turn(10), (0.0, 0.0, 2.0))
-    assert pose_errors(turn(10), np.array([0, 0, 7.0]), truth) == pytest.approx((0, 0), abs=1e-9)
-    assert pose_errors(turn(13), np.array([0, 1.0, 1.0]), truth) == pytest.approx((3, 45))
-    assert pose_errors(turn(10), np.array([0, 0, -1.0]), truth)[1] == pytest.approx(0), "the sign is not known"
-    assert pose_errors(turn(10), np.array([0, 1.0, -1.0]), truth)[1] == pytest.approx(45)
-    assert pose_errors(turn(10), np.array([1.0, 0, 0]), truth)[1] == pytest.approx(90)
-    still = motion(turn(10), (0.0, 0.0, 0.0))
-    assert pose_errors(turn(12), np.array([1.0, 0, 0]), still) == pytest.approx((2, 0)), "no baseline, no direction"
-
-
-def slow_area(errors: NDArray[np.float64], threshold: float) -> float:
-    """Exact integral of the steps of recall: between two errors, as wide as they are apart."""
-    stops = sorted({0.0, threshold, *(error for error in errors if error < threshold)})
-    area = 0.0
-    for low, high in pairwise(stops):
-        area += (high - low) * sum(error <= low for error in errors) / len(errors)
-    return area / threshold
-
-
-def slanted_area(errors: NDArray[np.float64], threshold: float) -> float:
-    """As SuperGlue takes it: straight lines from step to step."""
-    known = np.concatenate([[0.0], np.sort(errors)])
-    recall = np.arange(len(known)) / len(errors)
-    last = int(np.searchsorted(known, threshold))
-    heights = np.concatenate([recall[:last], [recall[last - 1]]])
-    places = np.concatenate([known[:last], [threshold]])
-    return float(((heights[1:] + heights[:-1]) / 2 * np.diff(places)).sum() / threshold)
-
-
-@pytest.mark.parametrize("count", [1, 7, 200])
-@pytest.mark.parametrize("threshold", [5.0, 10.0, 20.0])
-def test_area_under_recall_is_the_exact_integral(count: int, threshold: float) -> None:
-    generator = np.random.default_rng(count)
-    errors = generator.gamma(1.0, 8.0, count)
-    errors[generator.random(count) < 0.2] = np.inf
-    exact = area_under_recall(errors, threshold)
-    assert exact == pytest.approx(slow_area(errors, threshold))
-    assert exact <= slanted_area(errors, threshold) <= exact + 1 / (2 * count) + 1e-12
-
-
-def test_area_under_recall_by_hand() -> None:
-    assert area_under_recall([0.0], 5) == 1
-    assert area_under_recall([2.5], 5) == 0.5
-    assert area_under_recall([1.0, 4.0, 7.0, np.inf], 5) == pytest.approx((0.8 + 0.2) / 4)
-    assert slanted_area(np.array([2.5]), 5) == 0.75, "half a step more than the recall of the one error there is"
-    assert math.isnan(area_under_recall([], 5))
-
-
-def test_corner_error_by_hand() -> None:
-    size = (101, 51)
-    assert corner_error(np.eye(3), np.eye(3), size) == 0
-    shift = np.array([[1.0, 0, 3], [0, 1, 4], [0, 0, 1]])
-    assert corner_error(shift, np.eye(3), size) == pytest.approx(5)
-    assert corner_error(-2 * shift, np.eye(3), size) == pytest.approx(5), "known up to scale and sign"
-    zoom = np.diag([1.1, 1.0, 1.0])
-    assert corner_error(zoom, np.eye(3), size) == pytest.approx((0 + 10 + 10 + 0) / 4)
-    beyond = np.array([[1.0, 0, 0], [0, 1, 0], [-0.015, 0, 1]])
-    assert corner_error(beyond, np.eye(3), size) == math.inf
-    assert corner_error(np.zeros((3, 3)), np.eye(3), size) == math.inf
-
-
-def test_matching_accuracy_by_hand() -> None:
-    shift = np.array([[1.0, 0, 10], [0, 1, 0], [0, 0, 1]])
-    points_a = np.array([[0.0, 0], [1, 1], [2, 2], [3, 3]])
-    points_b = np.array([[10.0, 0], [11, 3], [12, 7], [99, 3]])
-    errors = transfer_errors(shift, points_a, points_b)
-    np.testing.assert_allclose(errors, [0, 2, 5, 86])
-    assert share_within(errors, (1, 2, 5)) == {1.0: 0.25, 2.0: 0.5, 5.0: 0.75}
-    assert share_within(np.zeros(0), (1,)) == {1.0: 0.0}
-    beyond = np.array([[1.0, 0, 0], [0, 1, 0], [-1, 0, 1]])
-    assert transfer_errors(beyond, np.array([[2.0, 0]]), np.array([[0.0, 0]])).tolist() == [math.inf]
-
-
-# --- the threshold of an essential matrix ---
 
 
 @pytest.mark.parametrize(("focal_a", "focal_b"), [(500.0, 500.0), (500.0, 1500.0), (1500.0, 500.0)])
@@ -191,9 +59,6 @@ def test_threshold_is_in_pixels_of_the_mean_focal_length(focal_a: float, focal_b
         )
         share = np.isin(np.arange(moved), inliers.indices[:, 0]).mean()
         assert share > 0.95 if stays else share < 0.05
-
-
-# --- oracle ---
 
 
 def test_the_oracle_knows_the_pose(rendered: Dataset) -> None:
@@ -299,110 +164,12 @@ def test_pose_needs_no_more_than_intrinsics(rendered: Dataset) -> None:
     assert max(pose_errors(*found, pair.pose.b_from_a)) < 0.1
 
 
-# --- tuning ---
-
-
-def test_data_sets_are_tuned_on_groups_of_all_of_them(rendered: Dataset) -> None:
-    second = replace(rendered, name="second/part")
-    few = replace(rendered, name="few", pairs=rendered.pairs[:3])
-    pool, left = pooled([rendered, second, few], POSE, every=4)
-    assert pool is not None
-    assert pool.name == "rendered, second/part"
-    assert len(left[2].pairs) == 3
-    assert len(pool.pairs) + sum(len(part.pairs) for part in left) == 2 * len(rendered.pairs) + 3
-    names = {f"{part.name}/{pair.name}" for part in left for pair in part.pairs}
-    assert not names & {pair.name for pair in pool.pairs}
-    last = pool.pairs[-1]
-    assert last.picture_a.startswith("second/part/")
-    assert np.array_equal(pool.load(last.picture_a), rendered.load(last.picture_a.removeprefix("second/part/")))
-    assert pooled([few], POSE, every=4) == (None, [few])
-
-
-def test_features_files_are_tuned_whatever_folders_they_name(rendered: Dataset, tmp_path: Path) -> None:
-    orb, path = OpenCVExtractor("orb"), tmp_path / "theirs.h5"
-    with h5py.File(path, "w") as file:
-        for picture in (name for pair in rendered.pairs for name in (pair.picture_a, pair.picture_b)):
-            write_features(file, f"above/{picture}", orb(rendered.load(picture), max_keypoints=300))
-    source = FeatureSource([FeatureFile(path)])
-    settings = EstimationSettings(budget=100, threshold=1.0)
-    pool, (left, *_) = pooled([rendered], POSE, every=4)
-    assert pool is not None
-    section = measure_tuned(POSE, left, source, settings, quiet, tuning=Tuning(pool))
-    assert section.chosen["theirs"]["tuning_pairs"] == len(pool.pairs)
-    assert section.skipped == []
-
-
-def test_whole_groups_are_set_aside(rendered: Dataset) -> None:
-    pairs = [replace(rendered.pairs[0], name=str(number), group=f"g{number // 2}") for number in range(18)]
-    aside, reported = set_aside(pairs, 4)
-    assert [pair.name for pair in aside] == ["6", "7", "14", "15"]
-    assert len(reported) == 14
-    assert set_aside(pairs[:6], 4) == ([], pairs[:6])
-
-
-def test_each_method_is_tuned_on_pairs_that_are_not_reported(rendered: Dataset) -> None:
-    methods = [OpenCVExtractor("rootsift"), Oracle(rendered)]
-    section = measure_tuned(POSE, rendered, FeatureSource(methods), EstimationSettings(budget=300), quiet)
-    assert {row.pair for row in section.rows} == {"scene 00", "scene 01", "scene 02", "scene 04"}
-    for method in ("rootsift", "oracle"):
-        chosen = section.chosen[method]
-        assert chosen["ratio"] in RATIOS
-        assert chosen["threshold"] in THRESHOLDS
-        assert (chosen["tuned_on"], chosen["tuning_pairs"]) == ("rendered", 1)
-    best = section.chosen["rootsift"]
-    aside = replace(rendered, pairs=[rendered.pairs[3]])
-    scores = {}
-    for ratio in RATIOS:
-        for threshold in THRESHOLDS:
-            settings = EstimationSettings(budget=300, ratio=ratio, threshold=threshold)
-            only = measure_tuned(POSE, aside, FeatureSource(methods[:1]), settings, quiet)
-            scores[ratio, threshold] = only.mean("pose_auc@10")
-    assert scores[best["ratio"], best["threshold"]] == pytest.approx(max(scores.values()), abs=1e-9)
-
-
-def test_published_pairs_stay_whole_where_others_are_tuned_on(rendered: Dataset) -> None:
-    others = rendered_dataset(count=2, seed=5)
-    section = measure_tuned(
-        POSE, rendered, FeatureSource([OpenCVExtractor("rootsift")]), EstimationSettings(budget=200), quiet,
-        tuning=Tuning(replace(others, name="others")),
-    )  # fmt: skip
-    assert len(section.rows) == 5
-    assert section.chosen["rootsift"]["tuned_on"] == "others"
-    assert section.chosen["rootsift"]["tuning_pairs"] == 2
-
-
-def test_what_is_tuned_on_is_said(rendered: Dataset, warped: Dataset) -> None:
-    source, settings = FeatureSource([Oracle(rendered)]), EstimationSettings(threshold=1.0)
-    section = measure_tuned(POSE, rendered, source, settings, quiet, tuning=Tuning(warped))
-    assert section.chosen["oracle"]["tuned_on"] == "rendered"
-    assert section.skipped == [
-        "pose on rendered: no pair of warped has known cameras, so that it is tuned on its own pairs"
-    ]
-    section = measure_tuned(POSE, rendered, source, settings, quiet, tuning=Tuning(rendered))
-    assert len(section.rows) == 5
-    assert section.skipped == ["pose on rendered: 5 of 5 pairs that are reported were also there to tune on"]
-
-
-def test_few_groups_are_not_tuned_on(rendered: Dataset) -> None:
-    few = replace(rendered, pairs=rendered.pairs[:3])
-    section = measure_tuned(POSE, few, FeatureSource([Oracle(rendered)]), EstimationSettings(), quiet)
-    assert len(section.rows) == 3
-    assert section.chosen["oracle"] == {"ratio": 1.0, "threshold": 1.0}
-    assert section.skipped == [
-        "pose on rendered: nothing is tuned, as there are fewer than 4 groups of pairs: no ratio test and a threshold "
-        "of 1 px for every method"
-    ]
-
-
 def test_pairs_without_the_truth_are_passed_over(rendered: Dataset, warped: Dataset) -> None:
     source = FeatureSource([OpenCVExtractor("orb")])
     assert measure_tuned(POSE, warped, source, FIXED, quiet).skipped == ["pose on warped: no pair has known cameras"]
     section = measure_tuned(HOMOGRAPHY, rendered, source, FIXED, quiet)
     assert section.rows == []
     assert section.skipped == ["homography on rendered: no pair has a known homography"]
-
-
-# --- what goes wrong, and the cache ---
 
 
 class Failing(OpenCVExtractor):

@@ -1,0 +1,76 @@
+"""Orientations turn with the picture."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lfnet.geometry.filters import gaussian_blur, gradients
+from lfnet.models.config import (
+    OrientationConfig,
+)
+from lfnet.models.inputs import normalize_pictures
+from lfnet.models.orientation import GradientOrientation, best_angles
+from support.tensors import as_input, everywhere
+
+
+def test_best_angle_is_the_peak_of_a_parabola() -> None:
+    logits = -((torch.arange(16.0) - 5.3) ** 2)
+    angle = 5.3 * 2 * math.pi / 16
+    torch.testing.assert_close(best_angles(logits), torch.tensor([math.cos(angle), math.sin(angle)]))
+    torch.testing.assert_close(best_angles(torch.eye(16)[0]), torch.tensor([1.0, 0.0]))
+
+
+def field_of(picture: Tensor) -> Tensor:
+    module = GradientOrientation(2, 1, OrientationConfig(mode="gradient"))
+    images = normalize_pictures(picture, everywhere(picture))
+    with torch.no_grad():
+        return module(torch.zeros(1, 2, *picture.shape[-2:]), images, everywhere(picture))
+
+
+def test_gradient_orientation_turns_with_the_picture_by_90_degrees(camera: NDArray[np.uint8]) -> None:
+    picture = torch.from_numpy(camera[40:140, 60:160].copy())[None, None].float() / 255
+    upright = field_of(picture)
+    # rot90 over (y, x) moves +x to where -y was: on screen a turn against the clock.
+    turned = field_of(torch.rot90(picture, 1, (2, 3)))
+    expected = torch.rot90(upright, 1, (2, 3))
+    expected = torch.cat((expected[:, 1:], -expected[:, :1]), 1)
+    torch.testing.assert_close(turned, expected, atol=1e-2, rtol=0)
+    assert float((turned - upright).abs().mean()) > 0.1
+
+
+def test_gradient_orientation_turns_with_the_picture_by_30_degrees(camera: NDArray[np.uint8]) -> None:
+    side, angle = 161, math.radians(30)
+    cos, sin = math.cos(angle), math.sin(angle)
+    middle = (side - 1) / 2
+    turn = np.array([[cos, -sin], [sin, cos]])
+    source = np.ascontiguousarray(camera[40 : 40 + side, 50 : 50 + side])
+    matrix = np.column_stack((turn, middle - turn @ [middle, middle]))
+    turned = cv2.warpAffine(source, matrix, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+    before, after = (field_of(torch.from_numpy(each)[None, None].float() / 255)[0] for each in (source, turned))
+    errors = []
+    for x, y in np.random.default_rng(0).uniform(-40, 40, (300, 2)):
+        u, v = turn @ [x, y] + middle
+        there = after[:, round(v), round(u)].numpy()
+        here = before[:, round(y + middle), round(x + middle)].numpy()
+        expected = turn @ here
+        errors.append(abs(math.atan2(np.linalg.det([expected, there]), expected @ there)))
+    assert np.degrees(np.median(errors)) < 6
+    assert np.mean(np.degrees(errors) < 22.5) > 0.85
+
+
+def test_compression_counts_every_direction_alike(camera: NDArray[np.uint8]) -> None:
+    image = as_input(camera[:60, :70])
+    module = GradientOrientation(2, 1, OrientationConfig(mode="gradient", compression=0.0))
+    with torch.no_grad():
+        field = module(torch.zeros(1, 2, 60, 70), image, everywhere(image))
+    slopes = gradients(image)
+    unit = slopes / (slopes.norm(dim=1, keepdim=True) + 1e-4)
+    expected = torch.nn.functional.normalize(gaussian_blur(unit, 5.0), dim=1)
+    torch.testing.assert_close(field, expected, atol=1e-3, rtol=0)
+    assert float((field_of(torch.from_numpy(camera[:60, :70].copy())[None, None] / 255) - field).abs().mean()) > 0.01
