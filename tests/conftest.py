@@ -13,6 +13,7 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -35,6 +36,10 @@ from lfnet.models.lfnet import LFNet  # noqa: E402
 from lfnet.models.weights import save_weights  # noqa: E402
 from support.commands import REPOSITORY  # noqa: E402
 from support.networks import tiny_config  # noqa: E402
+
+# Few examples, and the same in every run: a failure here is a failure everywhere.
+settings.register_profile("few", max_examples=25, derandomize=True, database=None, deadline=None)
+settings.load_profile("few")
 
 
 @pytest.fixture(scope="session")

@@ -31,9 +31,9 @@ def rigid(axis: tuple[float, float, float], shift: tuple[float, float, float]) -
 class PlaneScene:
     """A slanted plane seen by two cameras: exact depth in both, and the exact homography between them."""
 
-    def __init__(self, roll: float = 0.3) -> None:
+    def __init__(self, roll: float = 0.3, b_from_a: Tensor | None = None) -> None:
         self.intrinsics_a, self.intrinsics_b = camera_matrix(70.0), camera_matrix(84.0)
-        self.b_from_a = rigid((0.05, -0.12, roll), (0.35, -0.1, 0.6))
+        self.b_from_a = rigid((0.05, -0.12, roll), (0.35, -0.1, 0.6)) if b_from_a is None else b_from_a
         self.normal = torch.tensor([0.25, -0.15, 1.0]).double()
         self.distance = 3.0
         turn, shift = self.b_from_a[:3, :3], self.b_from_a[:3, 3]
