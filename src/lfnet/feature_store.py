@@ -42,7 +42,7 @@ class FeatureStore:
         self._replacement = self.folder / "replaces"
         if overwrite:
             self._start_again()
-        # A replacement that was stopped goes on, whether or not it is asked for again.
+        # A replacement that was stopped resumes, whether or not it is asked for again.
         self._replaces = overwrite or self._replacement.exists()
         self._base = None if self._replaces or not output.exists() else output
         make_folder(output.parent)

@@ -1,7 +1,7 @@
 """Pictures to a features file: in batches, in bounded memory, and resumable after any kind of end.
 
 What is finished is kept batch by batch (`lfnet.feature_store`), so a run that was stopped, even by
-SIGKILL or a full disk, goes on where it was.
+SIGKILL or a full disk, resumes.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ Counter = Callable[[int, int], object]
 
 
 class Progress(Protocol):
-    """Told how each step of several goes on."""
+    """Told how far each step of several is."""
 
     def __call__(self, step: str, done: int, total: int) -> object:
         """`done` of `total` in a step."""

@@ -35,7 +35,7 @@ def extract(
 ) -> int:
     """Extract features of pictures into one HDF5 file in hloc's layout.
 
-    Stopped in any way, it goes on where it was when it is run again. Keypoints are in pixels of the picture
+    An interrupted run resumes when you run it again. Keypoints are in pixels of the image
     as stored (its EXIF orientation not applied), as hloc and COLMAP expect.
 
     Args:

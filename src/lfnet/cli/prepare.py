@@ -102,7 +102,7 @@ Command = (
 def prepare(command: Annotated[Command, tyro.conf.arg(name="")]) -> int:
     """Make scenes to train on, without labels: from photos, from recordings with depth, or from COLMAP models.
 
-    Killed anywhere, the same command goes on, and ends with the same scene.
+    A command that was killed resumes when you run it again, and ends with the same scene.
 
     Args:
         command: what there is.

@@ -28,7 +28,7 @@ def train(
     device: str = "auto",
     threads: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None,
 ) -> int:
-    """Train a model from pairs of known geometry, or go on with a run.
+    """Train a model from pairs of known geometry, or resume a run.
 
     Writes last.ckpt (to resume), best.safetensors and last.safetensors (to use), metrics.csv, pictures and
     TensorBoard events into the output folder.

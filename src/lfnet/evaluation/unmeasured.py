@@ -1,4 +1,4 @@
-"""What can't be measured is said in a line and left out; the rest goes on."""
+"""What can't be measured is named in one line and left out, and the others are measured."""
 
 from __future__ import annotations
 

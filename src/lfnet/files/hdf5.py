@@ -44,7 +44,7 @@ class PatientFile:
     the rest is kept in memory, where HDF5 finds it again, until the caller has learnt of it by `check`.
 
     Args:
-        path: file to make, or to go on with.
+        path: file to make, or to add to.
         shown: name of the file in errors.
     """
 

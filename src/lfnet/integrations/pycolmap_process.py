@@ -35,7 +35,7 @@ def run_pycolmap(task: str, log: Path, progress: Counter | None = None, **values
     Args:
         task: name of a function of the worker.
         log: file that COLMAP's own messages are added to; its folder must be there.
-        progress: called as the task goes on.
+        progress: called as the task advances.
         values: what the task wants, in types that JSON has.
 
     Returns:

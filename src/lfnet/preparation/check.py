@@ -189,7 +189,7 @@ def check_scene(scene: Path, pairs: int, progress: Progress) -> SceneReport:
         scene: its folder.
         pairs: validation pairs that matches are reprojected in, evenly taken from the table; training pairs where
             nothing is held back, or too little to judge by.
-        progress: told how each step goes on.
+        progress: told how far each step is.
 
     Raises:
         SceneError: it is no scene, or one that can't be read at all.

@@ -52,7 +52,7 @@ class ModelSettings:
 def prepare_model(
     folder: Path, scene: Path, settings: ModelSettings, threads: int, progress: Progress, say: Say
 ) -> dict[str, Any]:
-    """Make a scene of a COLMAP model, or go on with one.
+    """Make a scene of a COLMAP model, or resume one.
 
     Pinhole pictures that have depth maps, or are no larger than asked, stay where they are; others are undistorted and
     scaled down by pycolmap.
@@ -62,7 +62,7 @@ def prepare_model(
         scene: folder to make.
         settings: where pictures and depth are, and how depth is measured where it isn't there.
         threads: that depth maps are measured with.
-        progress: told how each step goes on.
+        progress: told how far each step is.
         say: told what a person should know.
 
     Returns:

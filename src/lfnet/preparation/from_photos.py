@@ -56,14 +56,14 @@ class PhotoSettings:
 def prepare_photos(
     photos: Path, scene: Path, settings: PhotoSettings, threads: int, progress: Progress, say: Say
 ) -> dict[str, Any]:
-    """Make a scene of photos, or go on with one.
+    """Make a scene of photos, or resume one.
 
     Args:
         photos: folder of pictures, searched to any depth.
         scene: folder to make.
         settings: how.
         threads: of COLMAP and of the depth maps.
-        progress: told how each step goes on.
+        progress: told how far each step is.
         say: told what a person should know.
 
     Returns:

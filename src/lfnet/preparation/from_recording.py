@@ -46,13 +46,13 @@ class RecordingSettings:
 def prepare_recording(
     folder: Path, scene: Path, settings: RecordingSettings, progress: Progress, say: Say
 ) -> dict[str, Any]:
-    """Make a scene of a recording in any layout of `lfnet.data.layouts`, or go on with one.
+    """Make a scene of a recording in any layout of `lfnet.data.layouts`, or resume one.
 
     Args:
         folder: of the recording, or a `.sens` file.
         scene: folder to make.
         settings: which frames and pairs.
-        progress: told how each step goes on.
+        progress: told how far each step is.
         say: told what a person should know.
 
     Returns:

@@ -1,4 +1,4 @@
-"""A scene in the making: steps that are done once, go on where they were stopped, and are done again on other settings.
+"""A scene in the making: each step is done once, resumes when it was stopped, and is repeated on other settings.
 
 What each step was asked is kept in `work/steps.json` as a key: its settings, its inputs, and the keys of the steps it
 needs. A step is fresh where its key is the one recorded as done and its outputs are there. Files of a step are written
@@ -42,7 +42,7 @@ class Step:
     outputs: tuple[Path, ...]
     """Files and folders that are there once it is done."""
     run: Callable[[], dict[str, Any]]
-    """Does it, or goes on with it, and returns what is worth keeping of it, in types that JSON has."""
+    """Does it, or resumes it, and returns what is worth keeping of it, in types that JSON has."""
     needs: tuple[str, ...] = ()
     """Names of earlier steps whose outputs it reads."""
 
@@ -84,7 +84,7 @@ class Record:
         self._write()
 
     def begin(self, step: Step, key: str) -> None:
-        """Note that a step is under way, and clear away what other settings made; an interrupted one goes on."""
+        """Note that a step is under way, and clear away what other settings made; an interrupted one resumes."""
         if not (self.is_begun(step.name, key) and self._steps[step.name]["cleared"]):
             self._steps[step.name] = {"key": key, "done": False, "cleared": False, "seconds": 0.0}
             self._write()
@@ -100,7 +100,7 @@ class Record:
         self._write()
 
     def add_time(self, name: str, seconds: float) -> None:
-        """Note time spent in a step that goes on later."""
+        """Note time spent in a step that resumes later."""
         self._steps[name]["seconds"] = round(self._steps[name]["seconds"] + seconds, 2)
         self._write()
 

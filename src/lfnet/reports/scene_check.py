@@ -39,7 +39,7 @@ def write_scene_report(scene: Path, report: SceneReport, output: Path, progress:
         report: of `check_scene`.
         output: folder for `depth.png`, `overlays.png` (where pairs were checked), `cameras.png`, `pairs.png`,
             `report.md` and `report.json`; made if it isn't there.
-        progress: told how it goes on.
+        progress: told how far it is.
 
     Returns:
         The files, in this order.

@@ -106,7 +106,7 @@ class MeasuredFrames:
 class FrameTruth:
     """Geometry of two frames, whose depth is read when it is asked for, and not resampled.
 
-    It raises Unmeasured where depth can't be read, so that the pair is left out and the rest goes on.
+    It raises Unmeasured where depth can't be read, so that the pair is left out and the others are measured.
     """
 
     frames: MeasuredFrames

@@ -41,7 +41,7 @@ class OpenCVExtractor:
     """A feature of OpenCV's, with detection thresholds so low that it fills its budget.
 
     SIFT is otherwise as OpenCV makes it by default, which places keypoints 0.25 px too far right and down. Its
-    `enable_precise_upscale` mends that and gains at 1 px, but loses about 5 % of the matching score at 5 px on
+    `enable_precise_upscale` fixes that and gains at 1 px, but loses about 5 % of the matching score at 5 px on
     the RGB-D walk that this package tunes on.
 
     Args:
