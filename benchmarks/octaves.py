@@ -36,7 +36,7 @@ CHOICES: tuple[tuple[tuple[float, ...], float], ...] = (
 """Octaves, and the power of the preference."""
 
 GAPS = (4, 8, 12)
-"""Frames between the pictures of a pair, as in the README's figures of the walk."""
+"""Frames between the pictures of a pair, as in docs/results.md."""
 
 
 def extractor(weights: str, octaves: tuple[float, ...], preference: float) -> LFNetExtractor:
