@@ -170,3 +170,18 @@ def test_shrinking_keeps_the_shape_and_never_enlarges(coffee: NDArray[np.uint8])
     assert shrink(coffee, 1000) is coffee
     assert shrink(coffee, None) is coffee
     assert shrunk_size((4000, 1), 100) == (100, 1)
+
+
+def test_linked_folders_are_searched_once_and_broken_links_told(folder: Path, tmp_path: Path) -> None:
+    """A circle ends, a folder linked twice counts once, and names go by the path as given."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (folder / "camera.png").rename(elsewhere / "linked.png")
+    (folder / "far").symlink_to(elsewhere)
+    (folder / "again").symlink_to(folder / "inside")
+    (elsewhere / "circle").symlink_to(folder)
+    (folder / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    names = [path.relative_to(folder).as_posix() for path in list_images(folder)]
+    assert names == ["coffee.jpg", "far/linked.png", "inside/turned.png"]
+    with_broken = [path.relative_to(folder).as_posix() for path in list_images(folder, broken_links=True)]
+    assert with_broken == ["coffee.jpg", "far/linked.png", "gone.jpg", "inside/turned.png"]

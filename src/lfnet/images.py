@@ -173,12 +173,14 @@ def shrunk_size(size: Size, long_side: int | None) -> Size:
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
-def list_images(paths: str | Path | Iterable[str | Path]) -> list[Path]:
+def list_images(paths: str | Path | Iterable[str | Path], broken_links: bool = False) -> list[Path]:
     """The pictures that files and folders stand for, folders searched to any depth, in natural order.
 
     Args:
         paths: files, taken as they are (a missing one shows when it is read), and folders, of which every
-            file with an extension of `EXTENSIONS` is taken; names that start with a dot are passed over.
+            file with an extension of `EXTENSIONS` is taken; names that start with a dot are passed over. Linked
+            folders are searched too, each folder once, and name their pictures by the way through the link.
+        broken_links: take links to files that are not there too, which show when they are read.
 
     Returns:
         Paths without repeats: each argument's pictures in natural order (2 before 10).
@@ -191,7 +193,8 @@ def list_images(paths: str | Path | Iterable[str | Path]) -> list[Path]:
         if not path.is_dir():
             found[path] = None
             continue
-        inside = [file for file in _files_below(path) if _is_picture(file.relative_to(path)) and file.is_file()]
+        pictures = (file for file in _files_below(path) if _is_picture(file.relative_to(path)))
+        inside = [file for file in pictures if file.is_file() or (broken_links and file.is_symlink())]
         if not inside:
             raise ImageError(path, "no pictures in this folder", f"expected one of {' '.join(sorted(EXTENSIONS))}")
         found.update(dict.fromkeys(sorted(inside, key=natural_key)))
@@ -203,8 +206,20 @@ def _files_below(folder: Path) -> Iterator[Path]:
         place = error.filename or folder
         raise ImageError(place, f"can't be read ({error.strerror})", "check its permissions") from error
 
-    for place, _, names in os.walk(folder, onerror=fail):
-        yield from (Path(place, name) for name in names)
+    # Linked folders come after all others, and no folder comes twice: circles end, and names are the shortest way.
+    waiting, seen = [folder], set()
+    while waiting:
+        links: list[Path] = []
+        for top in waiting:
+            for place, folders, names in os.walk(top, onerror=fail):
+                real = os.path.realpath(place)
+                if real in seen:
+                    folders.clear()
+                    continue
+                seen.add(real)
+                links += sorted(path for name in folders if (path := Path(place, name)).is_symlink())
+                yield from (Path(place, name) for name in names)
+        waiting = links
 
 
 def natural_key(path: str | Path) -> list[tuple[int, int | str]]:

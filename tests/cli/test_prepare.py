@@ -19,13 +19,15 @@ from PIL import Image
 pytest.importorskip("skimage.data")
 
 from lfnet.cli.main import main
-from lfnet.data.reconstructions.colmap_files import write_reconstruction
+from lfnet.data.reconstructions.colmap_files import read_reconstruction, write_reconstruction
 from lfnet.data.reconstructions.colmap_model import Camera, Points, Reconstruction, RegisteredImage
-from lfnet.data.scenes.scene import Scene
+from lfnet.data.scenes.scene import Scene, depth_path
 from lfnet.files.atomic import held
+from lfnet.files.containment import OutsideError
 from lfnet.preparation.depth import DepthMaps
-from lfnet.preparation.manifest import check_room
 from lfnet.preparation.steps import PreparationError
+from lfnet.preparation.survey import photo_names, survey_photos
+from lfnet.preparation.target import check_room
 from support.rendered_photos import intrinsics, look, poses, render, write_photo
 
 needs_pycolmap = pytest.mark.skipif(find_spec("pycolmap") is None, reason="needs pycolmap")
@@ -241,6 +243,21 @@ def test_two_processes_at_once(photos: Path, scene: Path, prepare: Prepare) -> N
     assert_refused(told, str(scene), "another process is writing it; wait for that to end")
 
 
+def test_photos_behind_links_are_surveyed(photos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "linked"
+    folder.mkdir()
+    (folder / "trip").symlink_to(photos)
+    (folder / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    names = photo_names(folder)
+    assert "trip/photo0.jpg" in names
+    survey = survey_photos(folder, names, tmp_path / "staged", None, None, 0, lambda done, total: None)
+    assert len(survey.photos) == 6
+    assert (tmp_path / "staged" / "trip" / "photo0.jpg").is_file()
+    (broken,) = [line for line in survey.unreadable if "gone.jpg" in line]
+    assert "a link to" in broken
+    assert "nowhere.jpg, which is not there; mend it or remove it" in broken
+
+
 @needs_pycolmap
 def test_too_few_photos(photos: Path, tmp_path: Path, prepare: Prepare) -> None:
     few = tmp_path / "few"
@@ -343,13 +360,16 @@ def test_settings_that_do_not_fit_the_photos(photos: Path, tmp_path: Path, prepa
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """Three pictures of a point cloud, with their cameras and depth maps."""
-    folder = tmp_path / "model"
+    return make_model(tmp_path / "model", 3)
+
+
+def make_model(folder: Path, count: int) -> Path:
     rng = np.random.default_rng(0)
     positions = rng.uniform((-1, -1, 4), (1, 1, 5), (60, 3))
     images = {}
     (folder / "images").mkdir(parents=True)
     (folder / "depth").mkdir()
-    for number in (1, 2, 3):
+    for number in range(1, count + 1):
         name = f"{number}.png"
         pose = look(np.array([0.2 * number, 0, 0]), np.array([0, 0, 4.5]))
         points = positions @ pose[:3, :3].T + pose[:3, 3]
@@ -392,9 +412,9 @@ def test_depth_of_another_size(model: Path, tmp_path: Path, prepare: Prepare) ->
 def test_model_without_its_pictures(model: Path, tmp_path: Path, prepare: Prepare) -> None:
     (model / "images" / "2.png").unlink()
     told = prepare("colmap", model, tmp_path / "scene")
-    assert_refused(told, "1 of the model's 3 pictures are missing (2.png)", "--images")
+    assert_refused(told, "1 of 3 pictures are missing (2.png)", "--images")
     (model / "images").rename(model / "elsewhere")
-    assert_refused(prepare("colmap", model, tmp_path / "scene"), "3 of the model's 3 pictures are missing")
+    assert_refused(prepare("colmap", model, tmp_path / "scene"), "3 of 3 pictures are missing")
     assert not (tmp_path / "scene").exists()
 
 
@@ -411,7 +431,86 @@ def test_model_with_impossible_poses(model: Path, tmp_path: Path, prepare: Prepa
     lines[place] = " ".join([words[0], "nan", *words[2:]])
     (model / "sparse" / "images.txt").write_text("\n".join(lines) + "\n")
     told = prepare("colmap", model, tmp_path / "scene")
-    assert_refused(told, "images.txt: line", "picture 2.png", "leave that picture out")
+    assert_refused(told, "images.txt: 1 of 3 pictures have no pose", "picture 2.png", "leave them out")
+
+
+def replace_word(path: Path, line_end: str, place: int, word: str) -> None:
+    """Change a word of the line of a text file that ends so."""
+    lines = path.read_text().splitlines()
+    row = next(row for row, line in enumerate(lines) if line.endswith(line_end))
+    words = lines[row].split()
+    words[place] = word
+    path.write_text("\n".join([*lines[:row], " ".join(words), *lines[row + 1 :]]) + "\n")
+
+
+def test_few_faulty_pictures_of_a_model_are_left_out(tmp_path: Path, prepare: Prepare) -> None:
+    """One without a pose, one that is missing, one that is broken; and one without a depth map stays."""
+    model = make_model(tmp_path / "model", 12)
+    replace_word(model / "sparse" / "images.txt", " 2.png", 1, "nan")
+    (model / "images" / "4.png").unlink()
+    (model / "images" / "6.png").write_bytes(b"no picture")
+    (model / "depth" / "8.png.h5").unlink()
+    options = ("--pairs.overlap", 0.1, 1, "--pairs.validation-share", 0)
+    told = prepare("colmap", model, tmp_path / "scene", *options)
+    assert told.code == 0, told.error
+    for line in (
+        "left out: 1 of 12 pictures have no pose (2.png): the pose of picture 2.png is no rotation",
+        "left out: 1 of 11 pictures are missing (4.png)",
+        "left out: 1 of 11 pictures can't be read (6.png): ",
+        "without a depth map: 8.png",
+    ):
+        assert line in told.error
+    scene = Scene.open(tmp_path / "scene")
+    assert [frame.name for frame in scene.frames] == [f"{number}.png" for number in (1, 3, 5, 7, 8, 9, 10, 11, 12)]
+    assert len(scene.manifest["numbers"]["notes"]) == 3
+    again = prepare("colmap", model, tmp_path / "scene", *options)
+    assert "finished already" in again.error
+
+
+@needs_pycolmap
+def test_what_is_left_out_of_a_model_is_not_undistorted(tmp_path: Path, prepare: Prepare) -> None:
+    model = make_model(tmp_path / "model", 6)
+    (model / "images" / "4.png").unlink()
+    told = prepare("colmap", model, tmp_path / "scene", "--measure-depth", "--size", 128, "--threads", 1)
+    assert "left out: 1 of 6 pictures are missing (4.png)" in told.error
+    assert sorted(path.name for path in (tmp_path / "scene" / "images").iterdir()) == [
+        f"{number}.png" for number in (1, 2, 3, 5, 6)
+    ]
+
+
+@pytest.mark.parametrize("name", ["../../own/photo.png", "{outside}/own/photo.png"])
+@pytest.mark.parametrize("binary", [False, True])
+def test_a_model_whose_names_lead_outside_is_refused(
+    model: Path, tmp_path: Path, prepare: Prepare, name: str, binary: bool
+) -> None:
+    """By such a name, the user's own photo was once overwritten by a smaller one."""
+    own = tmp_path / "own" / "photo.png"
+    own.parent.mkdir()
+    Image.new("L", SIZE, 7).save(own)
+    before = own.read_bytes()
+    replace_word(model / "sparse" / "images.txt", " 2.png", -1, "changed.png")
+    path = model / "sparse" / "images.txt"
+    if binary:
+        write_reconstruction(model / "sparse", read_reconstruction(model / "sparse"))
+        path = path.with_suffix(".bin")
+    name = name.format(outside=tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"changed.png", name.encode()))
+    for more in ((), ("--measure-depth", "--size", 128)):
+        told = prepare("colmap", model, tmp_path / "scene", *more)
+        assert_refused(told, path.name, repr(name), "leads out of the folder of pictures", "rename it")
+    assert own.read_bytes() == before
+    assert not (tmp_path / "scene").exists()
+
+
+def test_a_recording_whose_names_lead_outside_writes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(OutsideError, match="leads out of"):
+        depth_path(tmp_path / "scene", "../../photo")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "scene" / "depth").mkdir(parents=True)
+    (tmp_path / "scene" / "depth" / "linked").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OutsideError, match="links to elsewhere"):
+        depth_path(tmp_path / "scene", "linked/photo.jpg")
+    depth_path(tmp_path / "scene", "a..b/c...jpg")
 
 
 def test_model_that_distorts_with_depth_maps(model: Path, tmp_path: Path, prepare: Prepare) -> None:
@@ -436,12 +535,15 @@ def test_folders_that_hold_no_model(model: Path, tmp_path: Path, prepare: Prepar
 
 @pytest.fixture
 def recording(tmp_path: Path) -> Path:
-    folder = tmp_path / "recording"
+    return make_recording(tmp_path / "recording", 4)
+
+
+def make_recording(folder: Path, count: int) -> Path:
     (folder / "images").mkdir(parents=True)
     (folder / "depth").mkdir()
     rng = np.random.default_rng(0)
-    found = [look(np.array([0.1 * number, 0, 0]), np.array([0, 0, 2.0])) for number in range(4)]
-    for number in range(4):
+    found = [look(np.array([0.1 * number, 0, 0]), np.array([0, 0, 2.0])) for number in range(count)]
+    for number in range(count):
         Image.fromarray(rng.integers(0, 256, (48, 64), np.uint8)).save(folder / "images" / f"{number}.png")
         Image.fromarray(np.full((48, 64), 2000, np.uint16)).save(folder / "depth" / f"{number}.png")
     np.savetxt(folder / "K.txt", intrinsics((64, 48)))
@@ -456,6 +558,27 @@ def test_recording_with_impossible_poses(recording: Path, tmp_path: Path, prepar
     (recording / "poses.txt").write_text("\n".join(lines) + "\n")
     told = prepare("rgbd", recording, tmp_path / "scene")
     assert_refused(told, "poses.txt", "expected rigid 4x4 poses", "leave that frame out")
+
+
+def test_few_faulty_frames_of_a_recording_are_left_out(tmp_path: Path, prepare: Prepare) -> None:
+    """A pose that is none, a depth map that is missing, a picture that is broken; endings in capitals are pictures."""
+    folder = make_recording(tmp_path / "recording", 15)
+    rows = (folder / "poses.txt").read_text().splitlines()
+    rows[3] = " ".join(["nan", *rows[3].split()[1:]])
+    (folder / "poses.txt").write_text("\n".join(rows) + "\n")
+    (folder / "depth" / "5.png").unlink()
+    (folder / "images" / "7.png").write_bytes(b"no picture")
+    for kind in ("images", "depth"):
+        (folder / kind / "9.png").rename(folder / kind / "9.PNG")
+    told = prepare("rgbd", folder, tmp_path / "scene", "--pairs.overlap", 0.1, 1)
+    assert told.code == 0, told.error
+    assert "left out: 3 of 15 frames can't be used (3, 5, 7): " in told.error
+    assert "got one with NaN or infinity" in told.error
+    names = [frame.name for frame in Scene.open(tmp_path / "scene").frames]
+    assert names == [f"{number}.{'PNG' if number == 9 else 'png'}" for number in range(15) if number not in (3, 5, 7)]
+    (folder / "depth" / "11.png").unlink()
+    told = prepare("rgbd", folder, tmp_path / "other")
+    assert_refused(told, "4 of 15 frames can't be used (3, 5, 7 and 1 more)", "more than 20%")
 
 
 def test_recording_without_what_it_needs(recording: Path, tmp_path: Path, prepare: Prepare) -> None:

@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,10 +23,9 @@ from lfnet.data.reconstructions.colmap_model import Camera, Points, Reconstructi
 from lfnet.data.scenes.scene import Scene, depth_path
 from lfnet.preparation.check import SceneReport, check_scene
 from lfnet.preparation.from_recording import RecordingSettings, prepare_recording
-from lfnet.preparation.manifest import write_manifest
+from lfnet.preparation.manifest import Origin, write_manifest
 from lfnet.preparation.pairs import PairSettings, make_pair_table, write_pair_table
 from lfnet.preparation.reprojection import compare, matched_picture, reprojection_error
-from lfnet.preparation.steps import Record
 from lfnet.reports.canvas import Axis, histogram, shortened, text_width
 from lfnet.reports.scene_check import write_scene_report
 from lfnet.reports.scene_pictures import view_from_above
@@ -97,22 +96,12 @@ def make_scene(folder: Path, held_back: Sequence[int] = HELD_BACK) -> Path:
     settings = PairSettings(overlap=(0.1, 0.95), validation=validation, validation_share=share)
     table, report = make_pair_table(frames, list(images), settings)
     write_pair_table(folder / "pairs.h5", table)
-    finish(folder, {"pairs": report.as_dict()})
+    finish(folder, {"pairs": asdict(report)})
     return folder
 
 
 def finish(folder: Path, numbers: dict[str, object] | None = None) -> None:
-    write_manifest(
-        folder,
-        "photos",
-        folder.parent,
-        own_pictures=True,
-        own_depth=True,
-        licence="CC0",
-        settings={},
-        numbers=numbers or {},
-        record=Record(folder),
-    )
+    write_manifest(folder, Origin("photos", folder.parent, True, True, "CC0", {}), numbers or {}, {})
 
 
 def move_cameras(folder: Path, degrees: float) -> None:

@@ -23,7 +23,8 @@ from lfnet.preparation.consistency import (
     drop_speckles,
     sample_smooth,
 )
-from lfnet.preparation.depth import DepthMaps, DepthSettings, each_of, measure_agreement, write_depth
+from lfnet.preparation.depth import DepthMaps, DepthSettings, each_of, write_depth
+from lfnet.preparation.depth_agreement import measure_agreement
 from lfnet.preparation.plane_refinement import RefinementSettings, refine
 from lfnet.preparation.plane_sweep import (
     PosedPicture,

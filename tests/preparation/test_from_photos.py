@@ -26,7 +26,7 @@ from lfnet.data.reconstructions.colmap_files import read_reconstruction
 from lfnet.data.reconstructions.colmap_model import Camera, Points, Reconstruction, RegisteredImage
 from lfnet.data.scenes.scene import Scene
 from lfnet.integrations.pycolmap_process import PycolmapError, run_pycolmap
-from lfnet.preparation.sfm import side_by_side
+from lfnet.preparation.joined_models import side_by_side
 from support.rendered_photos import RenderedView, exact_depth, poses, render, render_views, write_photo, write_photos
 
 COUNT = 8

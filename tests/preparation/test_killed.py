@@ -38,7 +38,7 @@ KILLED = """
 import json, os, pathlib, signal, sys, time
 from lfnet.cli import prepare
 from lfnet.cli.main import main
-from lfnet.preparation import scene_steps, steps
+from lfnet.preparation import scene_folder, steps
 
 place, name, number, delay = json.loads(sys.argv.pop(1))
 
@@ -61,7 +61,7 @@ elif place == "finish":  # What the step made is there, and not yet noted.
 elif place == "naming":  # The file is written, and has not yet its name.
     wrap(pathlib.Path, "replace", lambda path, target: pathlib.Path(target).name == name)
 elif place == "cleaning":  # The scene is finished, and what only its making needed is being removed.
-    wrap(scene_steps, "remove", lambda path: path.name == name)
+    wrap(scene_folder, "remove", lambda path: path.name == name)
 sys.exit(main(sys.argv[1:]))
 """
 

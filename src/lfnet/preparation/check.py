@@ -16,7 +16,7 @@ from lfnet.data.scenes.pair_table import SPLITS, PairTable
 from lfnet.data.scenes.scene import Scene
 from lfnet.errors import UserError
 from lfnet.files.checksum import checksum
-from lfnet.preparation.depth import Agreement, measure_agreement
+from lfnet.preparation.depth_agreement import Agreement, measure_agreement
 from lfnet.preparation.manifest import plain
 from lfnet.preparation.reprojection import REFERENCE_SIDE, MatchedPicture, Reprojection, compare, matched_picture
 from lfnet.progress import Progress

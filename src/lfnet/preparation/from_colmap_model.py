@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lfnet.data.left_out import LeftOut
 from lfnet.data.reconstructions.colmap_files import find_model, find_pictures, read_reconstruction, write_reconstruction
+from lfnet.data.reconstructions.colmap_model import Reconstruction
 from lfnet.data.scenes.scene import depth_path
-from lfnet.images import image_size
-from lfnet.integrations.pycolmap_process import run_pycolmap
+from lfnet.images import ImageError, image_size
 from lfnet.preparation.depth import DepthSettings, each_of, write_depth
-from lfnet.preparation.from_photos import BYTES_PER_PIXEL, SIZE
-from lfnet.preparation.from_recording import link_folder
+from lfnet.preparation.from_photos import SIZE
 from lfnet.preparation.imported_depth import find_depth_maps, import_depth
-from lfnet.preparation.manifest import check_room, check_target, plain
+from lfnet.preparation.manifest import Origin, plain
 from lfnet.preparation.pairs import PairSettings
-from lfnet.preparation.scene_steps import SceneMaker, replace_folder
-from lfnet.preparation.sfm import shortened
-from lfnet.preparation.steps import LOG, PreparationError, Step, describe_tree, remove
+from lfnet.preparation.scene_folder import SceneFolder, link_folder, replace_folder, scene_to_make
+from lfnet.preparation.sfm import undistort_pictures
+from lfnet.preparation.shared_steps import depth_against_points, depth_steps, pair_step
+from lfnet.preparation.steps import PreparationError, Step, describe_files, remove, shortened
+from lfnet.preparation.target import BYTES_PER_PIXEL, check_room, check_target
 from lfnet.progress import Progress, Say
-from lfnet.settings import ConfigError
+from lfnet.settings import require_at_least
 
 DEPTH_PLACES = ("stereo/depth_maps", "depth_maps", "depths", "depth", ".")
 """Where depth maps are looked for in it."""
@@ -45,20 +48,19 @@ class ModelSettings:
     """Of the pictures, noted in the manifest."""
 
     def __post_init__(self) -> None:
-        if self.size < 64:
-            raise ConfigError(f"size: expected at least 64 px, got {self.size}")
+        require_at_least(self, "colmap", {"size": 64})
 
 
 def prepare_model(
-    folder: Path, scene: Path, settings: ModelSettings, threads: int, progress: Progress, say: Say
+    model: Path, scene: Path, settings: ModelSettings, threads: int, progress: Progress, say: Say
 ) -> dict[str, Any]:
     """Make a scene of a COLMAP model, or resume one.
 
     Pinhole pictures that have depth maps, or are no larger than asked, stay where they are; others are undistorted and
-    scaled down by pycolmap.
+    scaled down by pycolmap. Pictures that are missing, broken or without a pose are left out, where they are few.
 
     Args:
-        folder: of the model, or of a workspace that holds it.
+        model: folder of the model, or of a workspace that holds it.
         scene: folder to make.
         settings: where pictures and depth are, and how depth is measured where it isn't there.
         threads: that depth maps are measured with.
@@ -71,147 +73,178 @@ def prepare_model(
     Raises:
         ReconstructionError, PreparationError, PycolmapError, PairError, OSError: with the remedy in a line.
     """
-    check_target(scene, folder)
-    return _Model(folder, scene, settings, threads, progress, say).make()
+    check_target(scene, model)
+    source = _Source(model, settings)
+    source.check()
+    check_room(scene, len(source.names) * settings.size**2 * BYTES_PER_PIXEL, "lower --size")
+    with scene_to_make(scene, progress, say) as folder:
+        for note in source.usable.notes:
+            say(note)
+        made = _ModelSteps(source, folder, settings, threads)
+        folder.run(made.steps())
+        numbers = {
+            "registered": len(source.names),
+            "depth_maps_imported": len(source.depth_maps),
+            "pictures_linked": source.by_reference,
+            **({"notes": source.usable.notes} if source.usable.notes else {}),
+        }
+        return folder.finish(Origin("colmap", model, True, True, settings.licence, plain(settings)), numbers)
 
 
-class _Model(SceneMaker):
-    """The steps of a scene made of a model."""
+class _Source:
+    """What the user has: a model, its pictures, perhaps depth maps."""
 
-    def __init__(
-        self, folder: Path, scene: Path, settings: ModelSettings, threads: int, progress: Progress, say: Say
-    ) -> None:
+    def __init__(self, folder: Path, settings: ModelSettings) -> None:
         self._folder = folder
-        self._source_model = find_model(folder)
-        self._pictures = settings.images or find_pictures(folder) or folder / "images"
         self._settings = settings
-        self._reconstruction = read_reconstruction(self._source_model, observations=False)
-        self._check_pictures()
-        self._imported = {} if settings.measure_depth else self._find_imported()
-        super().__init__(scene, settings.depth, settings.pairs, threads, progress, say)
+        self.model = find_model(folder)
+        self.pictures = settings.images or find_pictures(folder) or folder / "images"
 
-    def _check_pictures(self) -> None:
-        names = [image.name for image in self._reconstruction.images.values()]
-        if not names:
-            raise PreparationError(f"{self._source_model}: the model has no pictures")
-        missing = [name for name in names if not (self._pictures / name).is_file()]
-        if missing:
-            raise PreparationError(
-                f"{self._pictures}: {len(missing)} of the model's {len(names)} pictures are missing "
-                f"({shortened(missing)}); name their folder by --images"
-            )
+    @cached_property
+    def usable(self) -> Reconstruction:
+        """The model without pictures that can't be used, and without its points."""
+        found = read_reconstruction(self.model, observations=False)
+        if not found.images:
+            raise PreparationError(f"{self.model}: the model has no pictures")
+        remedy = "name their folder by --images"
+        missing = LeftOut("pictures are missing", remedy)
+        broken = LeftOut("pictures can't be read", remedy)
+        for image in found.images.values():
+            path = self.pictures / image.name
+            if not path.is_file():
+                missing.add(image.name)
+                continue
+            try:
+                image_size(path)
+            except ImageError as error:
+                broken.add(image.name, error)
+        total = len(found.images)
+        notes = [note for each in (missing, broken) for note in each.notes(total, f"{self.pictures}")]
+        gone = {*missing.names, *broken.names}
+        images = {number: image for number, image in found.images.items() if image.name not in gone}
+        return replace(found, images=images, notes=[*found.notes, *notes])
 
-    def _find_imported(self) -> dict[str, Path]:
-        """The depth map of each picture, where there are any."""
+    @cached_property
+    def names(self) -> list[str]:
+        """Of the pictures."""
+        return [image.name for image in self.usable.images.values()]
+
+    @cached_property
+    def depth_maps(self) -> Mapping[str, Path]:
+        """The depth map of each picture that has one; empty where depth is to be measured."""
+        if self._settings.measure_depth:
+            return {}
         asked = self._settings.depth_maps
-        places = [asked] if asked is not None else [self._folder / place for place in DEPTH_PLACES]
-        names = [image.name for image in self._reconstruction.images.values()]
-        for place in places:
-            found = find_depth_maps(place, names)
+        for place in [asked] if asked is not None else [self._folder / place for place in DEPTH_PLACES]:
+            found = find_depth_maps(place, self.names)
             if found:
                 return found
         if asked is not None:
+            name = self.names[0]
             raise PreparationError(
-                f"{asked}: no depth map of any picture, as {names[0]}.geometric.bin, {names[0]}.h5 or .dmap"
+                f"{asked}: no depth map of any picture, as {name}.geometric.bin, {name}.h5 or .dmap"
             )
         return {}
 
     @cached_property
-    def _by_reference(self) -> bool:
+    def by_reference(self) -> bool:
         """Whether the pictures can stay where they are."""
-        cameras = self._reconstruction.cameras.values()
+        cameras = self.usable.cameras.values()
         small = all(max(camera.size) <= self._settings.size for camera in cameras)
-        return all(camera.is_pinhole for camera in cameras) and (small or bool(self._imported))
+        return all(camera.is_pinhole for camera in cameras) and (small or bool(self.depth_maps))
 
-    def _make(self) -> dict[str, Any]:
-        if self._imported and not self._by_reference:
+    def check(self) -> None:
+        """Raise what is known to be wrong before any work."""
+        if self.depth_maps and not self.by_reference:
             raise PreparationError(
-                f"{self._source_model}: has depth maps, but its cameras distort, so they can't belong to its pictures; "
+                f"{self.model}: has depth maps, but its cameras distort, so they can't belong to its pictures; "
                 "name the undistorted model, or measure depth anew by --measure-depth"
             )
-        if not (self.scene / "manifest.json").exists():
-            count = len(self._reconstruction.images)
-            check_room(self.scene, count * self._settings.size**2 * BYTES_PER_PIXEL, "lower --size")
-        tables = sorted(path.name for path in self._source_model.iterdir() if path.is_file())
-        names = [image.name for image in self._reconstruction.images.values()]
-        asked = {
-            "model": describe_tree(self._source_model, tables),
-            "images": describe_tree(self._pictures, names),
-            "by_reference": self._by_reference,
-            "size": None if self._by_reference else self._settings.size,
-        }
-        steps = [Step("pictures", asked, self.picture_outputs, self._take_pictures)]
-        if self._imported:
-            listed = {name: [str(path), *_size_and_time(path)] for name, path in self._imported.items()}
-            steps.append(Step("depth", {"maps": listed}, (self.depth,), self._take_depth, ("pictures",)))
-        else:
-            steps += self.depth_steps("pictures")
-        steps.append(self.pair_step("depth"))
-        self.run(steps)
-        return self.finish(
-            "colmap",
-            self._folder,
-            own_pictures=True,
-            own_depth=True,
-            licence=self._settings.licence,
-            settings=plain(self._settings),
-            numbers={
-                "registered": len(names),
-                "depth_maps_imported": len(self._imported),
-                "pictures_linked": self._by_reference,
-                **self.measured(),
-            },
-        )
 
-    def _take_pictures(self) -> dict[str, Any]:
-        if self._by_reference:
-            model = read_reconstruction(self._source_model)
-            for image in model.images.values():
-                size, wanted = image_size(self._pictures / image.name), model.cameras[image.camera_id].size
-                if size != wanted:
-                    raise PreparationError(
-                        f"{self._pictures / image.name}: {size[0]}x{size[1]}, but its camera has "
-                        f"{wanted[0]}x{wanted[1]}; name the folder of the pictures that it was made of by --images"
-                    )
-            if not link_folder(self._pictures, self.images):
-                raise PreparationError(f"{self.images}: no symbolic link can be made here; copy the pictures there")
-            write_reconstruction(self.model, model)
-            return {}
-        output = self.work / "undistorted"
+    def read(self) -> Reconstruction:
+        """The usable pictures of the model, with their points."""
+        whole = read_reconstruction(self.model)
+        return replace(whole, images={number: whole.images[number] for number in self.usable.images})
+
+
+class _ModelSteps:
+    """The steps of a scene made of a model, in their order."""
+
+    def __init__(self, source: _Source, folder: SceneFolder, settings: ModelSettings, threads: int) -> None:
+        self._source = source
+        self._folder = folder
+        self._settings = settings
+        self._threads = threads
+
+    def steps(self) -> list[Step]:
+        folder, source, settings = self._folder, self._source, self._settings
+        tables = sorted(path.name for path in source.model.iterdir() if path.is_file())
+        asked = {
+            "model": describe_files(source.model, tables),
+            "images": describe_files(source.pictures, source.names),
+            "by_reference": source.by_reference,
+            "size": None if source.by_reference else settings.size,
+        }
+        take = self._link_pictures if source.by_reference else self._undistort
+        steps = [Step("pictures", asked, (folder.images, folder.model), take)]
+        if source.depth_maps:
+            maps = {name: [str(path), *_size_and_time(path)] for name, path in source.depth_maps.items()}
+            steps.append(Step("depth", {"maps": maps}, (folder.depth,), self._take_depth, ("pictures",)))
+        else:
+            steps += depth_steps(folder, settings.depth, self._threads, "pictures")
+        return [*steps, pair_step(folder, settings.pairs, "depth")]
+
+    def _link_pictures(self) -> dict[str, Any]:
+        folder, pictures, model = self._folder, self._source.pictures, self._source.read()
+        for image in model.images.values():
+            path, wanted = pictures / image.name, model.cameras[image.camera_id].size
+            size = image_size(path)
+            if size != wanted:
+                raise PreparationError(
+                    f"{path}: {size[0]}x{size[1]}, but its camera has {wanted[0]}x{wanted[1]}; name the folder of the "
+                    "pictures that it was made of by --images"
+                )
+        if not link_folder(pictures, folder.images):
+            raise PreparationError(f"{folder.images}: no symbolic link can be made here; copy the pictures there")
+        write_reconstruction(folder.model, model)
+        return {}
+
+    def _undistort(self) -> dict[str, Any]:
+        folder, source = self._folder, self._source
+        output, model = folder.work / "undistorted", source.model
+        if source.usable.notes:  # COLMAP reads the model itself, and must not meet what is left out.
+            model = folder.work / "usable"
+            write_reconstruction(model, source.read())
         remove(output)
-        output.mkdir(parents=True)
-        run_pycolmap(
-            "undistort",
-            self.work / LOG,
-            self.counter("pictures"),
-            model=str(self._source_model),
-            images=str(self._pictures),
-            output=str(output),
-            size=self._settings.size,
-            masks="",
-            total=len(self._reconstruction.images),
+        undistorted = undistort_pictures(
+            model,
+            str(source.pictures),
+            output,
+            self._settings.size,
+            len(source.names),
+            folder.log,
+            folder.counter("pictures"),
         )
-        replace_folder(output / "images", self.images)
-        write_reconstruction(self.model, read_reconstruction(output / "sparse"))
+        replace_folder(output / "images", folder.images)
+        write_reconstruction(folder.model, undistorted)
         return {}
 
     def _take_depth(self) -> dict[str, Any]:
-        model = self._reconstruction
+        folder, model, maps = self._folder, self._source.usable, self._source.depth_maps
         images = list(model.images.values())
-        without = [image.name for image in images if image.name not in self._imported]
+        without = [name for name in self._source.names if name not in maps]
         if without:
-            self.say(f"without a depth map: {shortened(without)}")
+            folder.say(f"without a depth map: {shortened(without)}")
 
         def take(place: int) -> None:
             image = images[place]
-            target = depth_path(self.scene, image.name)
+            target = depth_path(folder.scene, image.name)
             if not target.exists():
                 camera = model.cameras[image.camera_id]
-                path = self._imported.get(image.name)
-                write_depth(target, import_depth(path, camera.size, camera.intrinsics))
+                write_depth(target, import_depth(maps.get(image.name), camera.size, camera.intrinsics))
 
-        each_of(range(len(images)), take, self._threads, self.counter("depth"))
-        return asdict(self.agreement())
+        each_of(range(len(images)), take, self._threads, folder.counter("depth"))
+        return depth_against_points(folder)
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from lfnet.data.frames import Frame, FrameSet
 from lfnet.data.layouts import read_frames
 from lfnet.data.reconstructions.colmap_files import write_reconstruction
 from lfnet.data.reconstructions.colmap_model import Camera, Points, Reconstruction, RegisteredImage
-from lfnet.preparation.depth import DepthSettings
-from lfnet.preparation.manifest import check_target, plain
+from lfnet.preparation.manifest import Origin, plain
 from lfnet.preparation.pairs import PairSettings
-from lfnet.preparation.scene_steps import SceneMaker
-from lfnet.preparation.steps import PreparationError, Step, describe_tree, remove
+from lfnet.preparation.scene_folder import SceneFolder, link_folder, scene_to_make
+from lfnet.preparation.shared_steps import pair_step
+from lfnet.preparation.steps import PreparationError, Step, describe_files
+from lfnet.preparation.target import check_target
 from lfnet.progress import Progress, Say
-from lfnet.settings import ConfigError
+from lfnet.settings import ConfigError, require_at_least
 
 
 @dataclass(frozen=True)
@@ -37,19 +39,18 @@ class RecordingSettings:
     """Of the recording, noted in the manifest."""
 
     def __post_init__(self) -> None:
-        if self.every < 1:
-            raise ConfigError(f"every: expected at least 1, got {self.every}")
+        require_at_least(self, "recording", {"every": 1})
         if self.frames is not None and not 0 <= self.frames[0] < self.frames[1]:
             raise ConfigError(f"frames: expected first and one past the last, ascending, got {self.frames}")
 
 
 def prepare_recording(
-    folder: Path, scene: Path, settings: RecordingSettings, progress: Progress, say: Say
+    recording_folder: Path, scene: Path, settings: RecordingSettings, progress: Progress, say: Say
 ) -> dict[str, Any]:
     """Make a scene of a recording in any layout of `lfnet.data.layouts`, or resume one.
 
     Args:
-        folder: of the recording, or a `.sens` file.
+        recording_folder: of the recording, or a `.sens` file.
         scene: folder to make.
         settings: which frames and pairs.
         progress: told how far each step is.
@@ -61,104 +62,66 @@ def prepare_recording(
     Raises:
         SequenceError, PreparationError, PairError, OSError: with the remedy in a line.
     """
-    check_target(scene, folder)
-    recording = read_frames(folder, settings.layout)
-    return _Recording(recording, scene, settings, progress, say).make()
+    check_target(scene, recording_folder)
+    recording = read_frames(recording_folder, settings.layout)
+    with scene_to_make(scene, progress, say) as folder:
+        for note in recording.notes:
+            say(note)
+        frames = _chosen(recording, settings)
+        asked = {"every": settings.every, "frames": settings.frames, "inputs": _inputs(recording, frames)}
 
+        def write_cameras() -> dict[str, Any]:
+            return _write_cameras(folder, recording, frames)
 
-class _Recording(SceneMaker):
-    """The steps of a scene by reference."""
-
-    def __init__(
-        self,
-        recording: FrameSet,
-        scene: Path,
-        settings: RecordingSettings,
-        progress: Progress,
-        say: Say,
-    ) -> None:
-        super().__init__(scene, DepthSettings(), settings.pairs, 1, progress, say)
-        self._recording = recording
-        self._settings = settings
-
-    def _make(self) -> dict[str, Any]:
-        for note in self._recording.notes:
-            self.say(note)
-        frames = {"every": self._settings.every, "frames": self._settings.frames, "inputs": self._inputs()}
-        self.run([Step("cameras", plain(frames), (self.model,), self._write_model), self.pair_step("cameras")])
-        return self.finish(
-            self._recording.layout,
-            self._recording.folder,
-            own_pictures=False,
-            own_depth=False,
-            licence=self._settings.licence,
-            settings=plain(self._settings),
-            numbers={
-                "frames": len(self._recording.frames),
-                "registered": len(self._frames),
-                "notes": self._recording.notes,
-                **self.measured(),
-            },
+        folder.run(
+            [
+                Step("cameras", plain(asked), (folder.model,), write_cameras),
+                pair_step(folder, settings.pairs, "cameras", frames),
+            ]
         )
-
-    @cached_property
-    def _frames(self) -> list[Frame]:
-        """Those asked for that have depth."""
-        asked = self._recording.frames[slice(*(self._settings.frames or (None,)))]
-        chosen = [frame for frame in asked[:: self._settings.every] if frame.read_depth is not None]
-        if len(chosen) < 2:
-            raise PreparationError(
-                f"{self._recording.folder}: {len(chosen)} of {len(self._recording.frames)} frames are left that have "
-                "depth; expected at least 2: take more with --frames and --every"
-            )
-        return chosen
-
-    def _inputs(self) -> list[Any]:
-        """What cameras and pairs depend on: names, sizes, intrinsics and poses as read, and the depth maps."""
-        import hashlib
-
-        digest = hashlib.sha256()
-        for frame in self._frames:
-            digest.update(f"{frame.name}{frame.size}{frame.distortion}".encode())
-            digest.update(frame.intrinsics.tobytes() + frame.camera_from_world.tobytes())
-        inputs = [self._recording.layout, str(self._recording.folder.resolve()), digest.hexdigest()[:16]]
-        root = self._recording.depth_root
-        if root is not None:
-            maps = sorted(path.name for path in root.iterdir() if path.is_file())
-            inputs.append(describe_tree(root, maps))
-        return inputs
-
-    @cached_property
-    def _reconstruction(self) -> Reconstruction:
-        cameras: dict[int, Camera] = {}
-        known: dict[tuple[Any, ...], int] = {}
-        images = {}
-        for number, frame in enumerate(self._frames, start=1):
-            key = (frame.size, frame.distortion, frame.intrinsics.tobytes())
-            if key not in known:
-                known[key] = len(known) + 1
-                cameras[known[key]] = Camera.pinhole(known[key], frame.size, frame.intrinsics, frame.distortion)
-            images[number] = RegisteredImage(
-                number, frame.name, known[key], frame.camera_from_world, np.zeros((0, 2)), np.zeros(0, np.int64)
-            )
-        return Reconstruction(cameras, images, Points.empty())
-
-    def _write_model(self) -> dict[str, Any]:
-        write_reconstruction(self.model, self._reconstruction)
-        for link, target in ((self.images, self._recording.image_root), (self.depth, self._recording.depth_root)):
-            if target is not None:
-                link_folder(target, link)
-        return {"cameras": len(self._reconstruction.cameras)}
-
-    def _make_pairs(self) -> dict[str, Any]:
-        return self.write_pairs(self._frames, self._reconstruction)
+        numbers = {"frames": len(recording.frames), "registered": len(frames), "notes": recording.notes}
+        origin = Origin(recording.layout, recording.folder, False, False, settings.licence, plain(settings))
+        return folder.finish(origin, numbers)
 
 
-def link_folder(target: Path, link: Path) -> bool:
-    """Lay a symbolic link to a folder, for tools that look for pictures beside a model; False where links can't be."""
-    remove(link)
-    try:
-        link.symlink_to(target.resolve(), target_is_directory=True)
-    except OSError:
-        return False
-    return True
+def _chosen(recording: FrameSet, settings: RecordingSettings) -> list[Frame]:
+    """The frames asked for that have depth."""
+    asked = recording.frames[slice(*(settings.frames or (None,)))]
+    chosen = [frame for frame in asked[:: settings.every] if frame.read_depth is not None]
+    if len(chosen) < 2:
+        raise PreparationError(
+            f"{recording.folder}: {len(chosen)} of {len(recording.frames)} frames are left that have depth; expected "
+            "at least 2: take more with --frames and --every"
+        )
+    return chosen
+
+
+def _inputs(recording: FrameSet, frames: Sequence[Frame]) -> list[str]:
+    """What cameras and pairs depend on: names, sizes, intrinsics and poses as read, and the depth maps."""
+    digest = hashlib.sha256()
+    for frame in frames:
+        digest.update(f"{frame.name}{frame.size}{frame.distortion}".encode())
+        digest.update(frame.intrinsics.tobytes() + frame.camera_from_world.tobytes())
+    inputs = [recording.layout, str(recording.folder.resolve()), digest.hexdigest()[:16]]
+    root = recording.depth_root
+    if root is not None:
+        inputs.append(describe_files(root, sorted(path.name for path in root.iterdir() if path.is_file())))
+    return inputs
+
+
+def _write_cameras(folder: SceneFolder, recording: FrameSet, frames: Sequence[Frame]) -> dict[str, Any]:
+    cameras: dict[tuple[Any, ...], Camera] = {}
+    images = {}
+    for number, frame in enumerate(frames, start=1):
+        key = (frame.size, frame.distortion, frame.intrinsics.tobytes())
+        if key not in cameras:
+            cameras[key] = Camera.pinhole(len(cameras) + 1, frame.size, frame.intrinsics, frame.distortion)
+        nothing = np.zeros((0, 2)), np.zeros(0, np.int64)
+        pose, camera_id = frame.camera_from_world, cameras[key].camera_id
+        images[number] = RegisteredImage(number, frame.name, camera_id, pose, *nothing)
+    by_id = {camera.camera_id: camera for camera in cameras.values()}
+    write_reconstruction(folder.model, Reconstruction(by_id, images, Points.empty()))
+    for link, target in ((folder.images, recording.image_root), (folder.depth, recording.depth_root)):
+        if target is not None:
+            link_folder(target, link)
+    return {"cameras": len(cameras)}

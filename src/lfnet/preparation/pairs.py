@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -107,10 +106,6 @@ class PairReport:
     """Of the pairs kept: 25 %, 50 % and 75 % of overlap, angle, rotation and scale_ratio."""
     notes: list[str]
     """What a person should know, a line each."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """For a manifest."""
-        return asdict(self)
 
     def lines(self) -> list[str]:
         """For a person, a line each."""

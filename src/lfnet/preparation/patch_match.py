@@ -15,14 +15,14 @@ from lfnet.images import read_grey
 from lfnet.integrations.pycolmap_process import has_pycolmap, run_pycolmap
 from lfnet.preparation.depth import DepthSettings, write_depth
 from lfnet.preparation.imported_depth import import_depth
-from lfnet.preparation.steps import LOG, PreparationError, remove
+from lfnet.preparation.steps import PreparationError, remove
 from lfnet.progress import Counter
 
 SOURCES = 20
 """Views that PatchMatch compares a view with, as many as COLMAP's own workspaces ask for."""
 
 
-def uses_patch_match(settings: DepthSettings, work: Path) -> bool:
+def uses_patch_match(settings: DepthSettings, log: Path) -> bool:
     """Whether depth is to be measured by PatchMatch.
 
     Raises:
@@ -30,7 +30,6 @@ def uses_patch_match(settings: DepthSettings, work: Path) -> bool:
     """
     if settings.method == "sweep":
         return False
-    log = work / LOG
     has_gpu = torch.cuda.is_available()
     has_cuda = has_gpu and has_pycolmap() and bool(run_pycolmap("versions", log)["has_cuda"])
     if settings.method == "patch-match" and not has_cuda:
@@ -41,14 +40,14 @@ def uses_patch_match(settings: DepthSettings, work: Path) -> bool:
     return has_cuda
 
 
-def run_patch_match(workspace: Path, model: Path, images: Path, work: Path, progress: Counter) -> int:
+def run_patch_match(workspace: Path, model: Path, images: Path, log: Path, progress: Counter) -> int:
     """Run PatchMatch on pinhole pictures, in a workspace as COLMAP lays it out.
 
     Args:
         workspace: folder to make; one that was begun is begun again.
         model: of the scene.
         images: folder of its pictures.
-        work: folder for COLMAP's log.
+        log: file for COLMAP's messages.
         progress: told how many maps are done.
 
     Returns:
@@ -65,9 +64,7 @@ def run_patch_match(workspace: Path, model: Path, images: Path, work: Path, prog
     pairs = "".join(f"{name}\n__auto__, {SOURCES}\n" for name in names)
     write_bytes(workspace / "stereo" / "patch-match.cfg", pairs.encode())
     size = max(max(camera.size) for camera in reconstruction.cameras.values())
-    run_pycolmap(
-        "patch_match", work / LOG, progress, workspace=str(workspace), size=size, total=len(names)
-    )
+    run_pycolmap("patch_match", log, progress, workspace=str(workspace), size=size, total=len(names))
     return size
 
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from lfnet.data.reconstructions.colmap_files import read_reconstruction
-from lfnet.data.reconstructions.colmap_model import Points, Reconstruction
+from lfnet.data.reconstructions.colmap_model import Reconstruction
 from lfnet.files.atomic import replacing
 from lfnet.integrations.pycolmap_process import PycolmapError, counting_pairs, run_pycolmap
-from lfnet.preparation.steps import LOG, PreparationError, remove
+from lfnet.preparation.joined_models import side_by_side
+from lfnet.preparation.steps import LOG, PreparationError, remove, shortened
 from lfnet.preparation.survey import Survey, camera_groups
-from lfnet.progress import Counter
-from lfnet.settings import ConfigError
+from lfnet.progress import Counter, Say
+from lfnet.settings import ConfigError, require_at_least
 
 Pairing = Literal["auto", "exhaustive", "sequential", "spatial", "vocabulary"]
 
@@ -54,9 +53,8 @@ class SfmSettings:
     """Of COLMAP's sampling."""
 
     def __post_init__(self) -> None:
-        for name, least in (("neighbours", 1), ("max_side", 64), ("max_features", 16), ("min_model", 2), ("models", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+        bounds = {"neighbours": 1, "max_side": 64, "max_features": 16, "min_model": 2, "models": 1}
+        require_at_least(self, "sfm", bounds)
         if self.pairing == "vocabulary" and self.vocabulary_tree is None:
             raise ConfigError("pairing vocabulary: name the file of a vocabulary tree (COLMAP's site has some)")
         if self.vocabulary_tree is not None and not self.vocabulary_tree.is_file():
@@ -81,32 +79,8 @@ STARTS: tuple[dict[str, dict[str, float | bool]], ...] = (
 walk along a street, where the camera moves forward and each thing is seen twice, finds a start and enough points."""
 ENOUGH = 0.8
 """Share of the photos that, once registered, makes further starts needless."""
-
-
-def choose_pairing(settings: SfmSettings, survey: Survey) -> Pairing:
-    """The pairing that `auto` stands for.
-
-    Raises:
-        PreparationError: spatial pairing of photos without GPS.
-    """
-    if settings.pairing == "auto":
-        if len(survey.photos) <= EXHAUSTIVE_UP_TO:
-            return "exhaustive"
-        return "spatial" if all(photo.has_gps for photo in survey.photos) else "sequential"
-    missing = [photo.name for photo in survey.photos if not photo.has_gps]
-    if settings.pairing == "spatial" and missing:
-        raise PreparationError(
-            f"pairing spatial: {len(missing)} of {len(survey.photos)} photos have no GPS in their EXIF "
-            f"({shortened(missing)}); use sequential, or a vocabulary tree"
-        )
-    return settings.pairing
-
-
-def expected_pairs(pairing: Pairing, count: int, neighbours: int) -> int:
-    """How many pairs will be matched, at most."""
-    if pairing == "exhaustive":
-        return count * (count - 1) // 2
-    return min(count * neighbours, count * (count - 1) // 2)
+PARAMETERS = {"SIMPLE_PINHOLE": (1, 0), "PINHOLE": (2, 0), "SIMPLE_RADIAL": (1, 1), "RADIAL": (1, 2), "OPENCV": (2, 4)}
+"""Focal lengths and distortions among the parameters of a camera model."""
 
 
 class StructureFromMotion:
@@ -120,15 +94,15 @@ class StructureFromMotion:
     """
 
     def __init__(self, work: Path, photos: Path, masks: Path | None, settings: SfmSettings, threads: int) -> None:
-        self.photos = photos
-        self.masks = masks
-        self.settings = settings
-        self.threads = threads
+        self._photos = str(photos)
+        self._masks = "" if masks is None else str(masks)
+        self._settings = settings
+        self._threads = threads
+        self._log = work / LOG
         self.features = work / "features.db"
         self.matches = work / "matches.db"
         self.models = work / "models"
         self.undistorted = work / "undistorted"
-        self.log = work / LOG
 
     def find_features(self, survey: Survey, progress: Counter) -> dict[str, Any]:
         """SIFT of every photo; those found before a stop are kept.
@@ -139,29 +113,28 @@ class StructureFromMotion:
         Raises:
             PreparationError: the photos have no keypoints to speak of.
         """
-        names = [photo.staged for photo in survey.photos]
         if not self.features.exists():
             _forget_journals(self.features)
             with replacing(self.features) as temporary:
                 run_pycolmap(
                     "register_pictures",
-                    self.log,
+                    self._log,
                     database=str(temporary),
-                    images=str(self.photos),
+                    images=self._photos,
                     groups=self._groups(survey),
-                    camera_model=self.settings.camera_model,
+                    camera_model=self._settings.camera_model,
                 )
         found = run_pycolmap(
             "extract_features",
-            self.log,
+            self._log,
             progress,
             database=str(self.features),
-            images=str(self.photos),
-            names=names,
-            masks="" if self.masks is None else str(self.masks),
-            threads=self.threads,
-            max_side=self.settings.max_side,
-            max_features=self.settings.max_features,
+            images=self._photos,
+            names=[photo.staged for photo in survey.photos],
+            masks=self._masks,
+            threads=self._threads,
+            max_side=self._settings.max_side,
+            max_features=self._settings.max_features,
         )
         if not found["keypoints"]:
             raise PreparationError("no keypoints in any photo: are they blank, or masked all over?")
@@ -169,58 +142,54 @@ class StructureFromMotion:
 
     def _groups(self, survey: Survey) -> list[dict[str, Any]]:
         """Groups of photos for the worker, with the parameters of their cameras where the user gives them."""
-        groups = camera_groups(survey, self.settings.cameras)
-        focal = self.settings.focal_length
+        groups = camera_groups(survey, self._settings.cameras)
+        focal = self._settings.focal_length
         if focal is None:
             return [{**group, "parameters": ""} for group in groups]
         sizes = {photo.staged: photo.size for photo in survey.photos}
+        focal_lengths, distortions = PARAMETERS[self._settings.camera_model]
         by_size: list[dict[str, Any]] = []
         for group in groups:
             for size in sorted({sizes[name] for name in group["names"]}):
                 names = [name for name in group["names"] if sizes[name] == size]
-                by_size.append({**group, "names": names, "parameters": self._parameters(focal, size)})
+                values = [focal] * focal_lengths + [size[0] / 2, size[1] / 2] + [0.0] * distortions
+                by_size.append({**group, "names": names, "parameters": ",".join(map(str, values))})
         return by_size
 
-    def _parameters(self, focal: float, size: tuple[int, int]) -> str:
-        focal_lengths, distortions = {
-            "SIMPLE_PINHOLE": (1, 0), "PINHOLE": (2, 0), "SIMPLE_RADIAL": (1, 1), "RADIAL": (1, 2), "OPENCV": (2, 4)
-        }[self.settings.camera_model]
-        values = [focal] * focal_lengths + [size[0] / 2, size[1] / 2] + [0.0] * distortions
-        return ",".join(map(str, values))
-
-    def match(self, survey: Survey, progress: Counter) -> dict[str, Any]:
+    def match(self, survey: Survey, progress: Counter, say: Say) -> dict[str, Any]:
         """Match photos and verify the matches; blocks matched before a stop are kept.
 
         Returns:
             The pairing, and how many pairs were matched and verified.
 
         Raises:
-            PreparationError: no two photos match.
+            PreparationError: no two photos match, or spatial pairing of photos without GPS.
         """
-        pairing = choose_pairing(self.settings, survey)
+        names, tree = [photo.name for photo in survey.photos], self._settings.vocabulary_tree
+        pairing = _choose_pairing(self._settings, survey, say)
+        all_pairs = len(names) * (len(names) - 1) // 2
+        limit = all_pairs if pairing == "exhaustive" else min(len(names) * self._settings.neighbours, all_pairs)
+        say(f"matching: {pairing}, up to {limit} pairs")
         if not self.matches.exists():
             _forget_journals(self.matches)
             with replacing(self.matches) as temporary:
                 shutil.copyfile(self.features, temporary)
-        tree = self.settings.vocabulary_tree
-        expected = expected_pairs(pairing, len(survey.photos), self.settings.neighbours)
-        with counting_pairs(self.matches, expected, progress):
+        with counting_pairs(self.matches, limit, progress):
             found = run_pycolmap(
                 "match_features",
-                self.log,
+                self._log,
                 database=str(self.matches),
                 pairing=pairing,
                 block=BLOCK,
-                neighbours=self.settings.neighbours,
+                neighbours=self._settings.neighbours,
                 vocabulary_tree="" if tree is None else str(tree),
-                threads=self.threads,
-                seed=self.settings.seed,
+                threads=self._threads,
+                seed=self._settings.seed,
             )
         if not found["verified"]:
             raise PreparationError(
-                f"no two of the {len(survey.photos)} photos match "
-                f"({shortened([photo.name for photo in survey.photos])}): they must overlap, by half or more of the "
-                "picture from one to the next, and show something with texture"
+                f"no two of the {len(names)} photos match ({shortened(names)}): they must overlap, by half or more of "
+                "the picture from one to the next, and show something with texture"
             )
         return {"pairing": pairing, "matched": found["matched"], "verified": found["verified"]}
 
@@ -234,55 +203,56 @@ class StructureFromMotion:
         Raises:
             PreparationError: no model came out.
         """
-        total = len(survey.photos)
+        total, most = len(survey.photos), self._settings.models
         best: tuple[int, int, list[dict[str, Any]]] = (0, 0, [])
         attempts = self.models.with_name(f"{self.models.name}.part")
         remove(attempts)
         for number, demands in enumerate(STARTS):
-            output = attempts / str(number)
-            output.mkdir(parents=True)
-            models = self._map_once(output, demands, total, progress)
-            models.sort(key=lambda model: (-len(model["names"]), model["model"]))
-            registered = len({name for model in models[: self.settings.models] for name in model["names"]})
+            models = self._map_once(attempts / str(number), demands, total, progress)
+            registered = len({name for model in models[:most] for name in model["names"]})
             if registered > best[0]:
                 best = (registered, number, models)
             if registered >= ENOUGH * total:
                 break
         registered, number, models = best
-        if registered < self.settings.min_model:
-            raise PreparationError(_nothing_registered(survey, self.log))
+        if registered < self._settings.min_model:
+            raise PreparationError(
+                f"none of the {total} photos could be placed: {shortened([photo.name for photo in survey.photos])}. "
+                "They must overlap by half or more and be taken from different places (not turned on the spot); "
+                f"without a focal length in EXIF give --sfm.focal-length; COLMAP's messages are in {self._log}"
+            )
         remove(self.models)
         (attempts / str(number)).rename(self.models)
         remove(attempts)
-        kept, dropped = models[: self.settings.models], models[self.settings.models :]
         seen = {name for model in models for name in model["names"]}
         return {
-            "kept": kept,
-            "dropped": [model["names"] for model in dropped],
+            "kept": models[:most],
+            "dropped": [model["names"] for model in models[most:]],
             "unregistered": [photo.staged for photo in survey.photos if photo.staged not in seen],
             "demands": STARTS[number],
         }
 
-    def _map_once(
-        self, output: Path, demands: dict[str, Any], total: int, progress: Counter
-    ) -> list[dict[str, Any]]:
+    def _map_once(self, output: Path, demands: dict[str, Any], total: int, progress: Counter) -> list[dict[str, Any]]:
+        """Models of enough pictures, the largest first."""
+        output.mkdir(parents=True)
         try:
             found = run_pycolmap(
                 "map_pictures",
-                self.log,
+                self._log,
                 progress,
                 database=str(self.matches),
-                images=str(self.photos),
+                images=self._photos,
                 output=str(output),
-                threads=self.threads,
-                min_pictures=self.settings.min_model,
+                threads=self._threads,
+                min_pictures=self._settings.min_model,
                 demands=demands,
-                seed=self.settings.seed,
+                seed=self._settings.seed,
                 total=total,
             )
         except PycolmapError as error:
             raise PreparationError(str(error)) from error
-        return [model for model in found["models"] if len(model["names"]) >= self.settings.min_model]
+        models = [model for model in found["models"] if len(model["names"]) >= self._settings.min_model]
+        return sorted(models, key=lambda model: (-len(model["names"]), model["model"]))
 
     def undistort(self, kept: Sequence[dict[str, Any]], size: int, progress: Counter) -> Reconstruction:
         """Pinhole pictures of at most `size` px a side in `undistorted`/images, and the model that fits them.
@@ -293,56 +263,52 @@ class StructureFromMotion:
         remove(self.undistorted)
         models = []
         for model in kept:
-            output = self.undistorted / str(model["model"])
-            output.mkdir(parents=True)
-            run_pycolmap(
-                "undistort",
-                self.log,
-                progress,
-                model=str(self.models / str(model["model"])),
-                images=str(self.photos),
-                output=str(output),
-                size=size,
-                masks="" if self.masks is None else str(self.masks),
-                total=len(model["names"]),
+            name, pictures = str(model["model"]), len(model["names"])
+            output = self.undistorted / name
+            models.append(
+                undistort_pictures(
+                    self.models / name, self._photos, output, size, pictures, self._log, progress, self._masks
+                )
             )
-            models.append(read_reconstruction(output / "sparse"))
             for kind in ("images", "masks"):
                 _move_files(output / kind, self.undistorted / kind)
         return side_by_side(models)
 
 
-def side_by_side(models: Sequence[Reconstruction]) -> Reconstruction:
-    """Several models as one, each moved along x past the one before; pictures keep their numbers."""
-    cameras, images, ids, parts = {}, {}, 0, []
-    edge = 0.0
-    for model in models:
-        poses = [image.camera_from_world for image in model.images.values()]
-        centres = np.array([-pose[:3, :3].T @ pose[:3, 3] for pose in poses])
-        places = np.concatenate((centres, model.points.positions))
-        extent = float(np.ptp(places[:, 0])) if len(places) else 0.0
-        shift = np.array([edge - places[:, 0].min(), 0.0, 0.0]) if parts else np.zeros(3)
-        edge = float(places[:, 0].max()) + shift[0] + max(extent, 1e-6)
-        order = np.argsort(model.points.ids)
-        sorted_ids = model.points.ids[order]
-        first_camera = max(cameras, default=0)
-        for camera in model.cameras.values():
-            cameras[first_camera + camera.camera_id] = replace(camera, camera_id=first_camera + camera.camera_id)
-        for image in model.images.values():
-            if image.image_id in images:  # A picture in two models stays with the larger.
-                continue
-            pose = image.camera_from_world.copy()
-            pose[:3, 3] -= pose[:3, :3] @ shift
-            numbers = ids + 1 + np.searchsorted(sorted_ids, image.point_ids)
-            images[image.image_id] = replace(
-                image, camera_id=first_camera + image.camera_id, camera_from_world=pose, point_ids=numbers
-            )
-        numbers = ids + 1 + np.arange(len(order))
-        places = model.points.positions[order] + shift
-        parts.append(Points(numbers, places, model.points.colours[order], model.points.errors[order]))
-        ids += len(order)
-    columns = [[getattr(part, field.name) for part in parts] for field in fields(Points)]
-    return Reconstruction(cameras, images, Points(*map(np.concatenate, columns)))
+def undistort_pictures(
+    model: Path, images: str, output: Path, size: int, total: int, log: Path, progress: Counter, masks: str = ""
+) -> Reconstruction:
+    """Write the pictures of a model as pinhole pictures of at most `size` px a side to a new folder.
+
+    Returns:
+        The model that fits them.
+    """
+    output.mkdir(parents=True)
+    places = {"model": str(model), "images": images, "output": str(output), "masks": masks}
+    run_pycolmap("undistort", log, progress, **places, size=size, total=total)
+    return read_reconstruction(output / "sparse")
+
+
+def _choose_pairing(settings: SfmSettings, survey: Survey, say: Say) -> Pairing:
+    """The pairing that `auto` stands for."""
+    pairing = settings.pairing
+    without_gps = [photo.name for photo in survey.photos if not photo.has_gps]
+    if pairing == "auto" and len(survey.photos) <= EXHAUSTIVE_UP_TO:
+        pairing = "exhaustive"
+    elif pairing == "auto":
+        pairing = "sequential" if without_gps else "spatial"
+    if pairing == "spatial" and without_gps:
+        raise PreparationError(
+            f"pairing spatial: {len(without_gps)} of {len(survey.photos)} photos have no GPS in their EXIF "
+            f"({shortened(without_gps)}); use sequential, or a vocabulary tree"
+        )
+    staged = [photo.staged for photo in survey.photos]
+    if pairing == "sequential" and sorted(staged) != staged:
+        say(
+            "COLMAP takes photos in the order of their letters (img10 before img2), which is not that of their "
+            "numbers: pad the numbers with zeros, or the next photos in time are not matched"
+        )
+    return pairing
 
 
 def _forget_journals(database: Path) -> None:
@@ -353,22 +319,7 @@ def _forget_journals(database: Path) -> None:
 
 def _move_files(source: Path, target: Path) -> None:
     for path in sorted(source.rglob("*")) if source.is_dir() else []:
-        if path.is_file():
-            place = target / path.relative_to(source)
-            if not place.exists():  # A picture in two models stays with the larger.
-                place.parent.mkdir(parents=True, exist_ok=True)
-                path.replace(place)
-
-
-def _nothing_registered(survey: Survey, log: Path) -> str:
-    return (
-        f"none of the {len(survey.photos)} photos could be placed: {shortened([p.name for p in survey.photos])}. They "
-        "must overlap by half or more and be taken from different places (not turned on the spot); without a focal "
-        f"length in EXIF give --sfm.focal-length; COLMAP's messages are in {log}"
-    )
-
-
-def shortened(names: Sequence[str], shown: int = 8) -> str:
-    """The first of many names, and how many more there are."""
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
+        place = target / path.relative_to(source)
+        if path.is_file() and not place.exists():  # A picture in two models stays with the larger.
+            place.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(place)

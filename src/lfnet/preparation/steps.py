@@ -63,18 +63,17 @@ class Record:
         except ValueError as error:
             raise PreparationError(f"{self._path}: damaged ({error}); remove {scene} and start again") from error
 
-    def is_done(self, name: str, key: str) -> bool:
-        """Whether a step was finished with this key."""
-        entry = self._steps.get(name, {})
-        return entry.get("key") == key and bool(entry.get("done"))
+    def knows(self, name: str) -> bool:
+        """Whether a step was ever begun."""
+        return name in self._steps
 
     def is_begun(self, name: str, key: str) -> bool:
         """Whether a step was begun with this key, and perhaps finished."""
         return self._steps.get(name, {}).get("key") == key
 
-    def knows(self, name: str) -> bool:
-        """Whether a step was ever begun."""
-        return name in self._steps
+    def is_done(self, name: str, key: str) -> bool:
+        """Whether a step was finished with this key."""
+        return self.is_begun(name, key) and bool(self._steps[name].get("done"))
 
     def reopen(self, names: Collection[str]) -> None:
         """Note that steps are to be gone on with, so that a kill before their turn comes doesn't leave them done."""
@@ -93,16 +92,14 @@ class Record:
         self._steps[step.name].update(done=False, cleared=True)
         self._write()
 
-    def finish(self, name: str, result: dict[str, Any], seconds: float) -> None:
+    def finish(self, name: str, result: dict[str, Any]) -> None:
         """Note that a step is done."""
-        entry = self._steps[name]
-        entry.update(done=True, result=result, seconds=round(entry["seconds"] + seconds, 2))
+        self._steps[name].update(done=True, result=result)
         self._write()
 
     def add_time(self, name: str, seconds: float) -> None:
-        """Note time spent in a step that resumes later."""
+        """Note time spent in a step, for good once the record is next written."""
         self._steps[name]["seconds"] = round(self._steps[name]["seconds"] + seconds, 2)
-        self._write()
 
     def result(self, name: str) -> dict[str, Any]:
         """What a finished step returned."""
@@ -111,10 +108,6 @@ class Record:
     def seconds(self) -> dict[str, float]:
         """Seconds that each step took."""
         return {name: entry["seconds"] for name, entry in self._steps.items()}
-
-    def keys(self) -> dict[str, str]:
-        """The key of each step."""
-        return {name: entry["key"] for name, entry in self._steps.items()}
 
     def _write(self) -> None:
         write_bytes(self._path, (json.dumps(self._steps, indent=1) + "\n").encode())
@@ -150,19 +143,24 @@ def run_steps(
         record.reopen(due)  # First: `missing` is known from what `stale` takes away.
         stale()
     for step in steps:
-        if step.name not in due:
-            continue
-        if record.knows(step.name) and not record.is_begun(step.name, keys[step.name]):
-            say(f"{step.name}: settings or inputs changed, done again")
-        record.begin(step, keys[step.name])
-        start = time.monotonic()
-        try:
-            result = step.run()
-        except BaseException:
-            record.add_time(step.name, time.monotonic() - start)
-            raise
-        record.finish(step.name, result, time.monotonic() - start)
+        if step.name in due:
+            _run_step(step, keys[step.name], record, say)
     return bool(due)
+
+
+def _run_step(step: Step, key: str, record: Record, say: Say) -> None:
+    if record.knows(step.name) and not record.is_begun(step.name, key):
+        say(f"{step.name}: settings or inputs changed, done again")
+    record.begin(step, key)
+    start = time.monotonic()
+    try:
+        result = step.run()
+    except BaseException:
+        record.add_time(step.name, time.monotonic() - start)
+        record.reopen([step.name])
+        raise
+    record.add_time(step.name, time.monotonic() - start)
+    record.finish(step.name, result)
 
 
 def _keys(steps: Sequence[Step]) -> dict[str, str]:
@@ -182,9 +180,10 @@ def _due(
     for step in reversed(steps):
         there = all(path.exists() for path in step.outputs)
         there &= not any(path.is_relative_to(output) for path in missing for output in step.outputs)
-        done = record.is_done(step.name, keys[step.name])
         inside_work = all(path.is_relative_to(work) for path in step.outputs)
-        if not done or (not there and (step.name in wanted or not inside_work)):
+        if not record.is_done(step.name, keys[step.name]) or (
+            not there and (step.name in wanted or not inside_work)
+        ):
             due.add(step.name)
             wanted.update(step.needs)
     return due
@@ -198,10 +197,20 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def describe_tree(folder: Path, names: Sequence[str]) -> str:
+def describe_files(folder: Path, names: Sequence[str]) -> str:
     """A digest of files by name, size and time of change: cheap, and enough to see that inputs changed."""
     digest = hashlib.sha256()
     for name in names:
-        status = (folder / name).stat()
-        digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        try:
+            status = (folder / name).stat()
+        except FileNotFoundError:  # A broken link.
+            digest.update(f"{name}\0missing\n".encode())
+        else:
+            digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def shortened(names: Sequence[str], shown: int = 8) -> str:
+    """The first of many names, and how many more there are."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +54,9 @@ class Survey:
     unmasked: list[str] = field(default_factory=list)
     """Photos without a mask, where masks were given."""
 
-    def as_dict(self) -> dict[str, Any]:
-        """In types that JSON has."""
-        return asdict(self)
-
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Survey:
-        """The inverse of `as_dict`."""
+        """The inverse of `dataclasses.asdict`, after a way through JSON."""
         photos = [Photo(**{**photo, "size": tuple(photo["size"])}) for photo in values["photos"]]
         return cls(photos, values["unreadable"], values["duplicates"], values["unmasked"])
 
@@ -74,7 +70,7 @@ def photo_names(folder: Path) -> list[str]:
     """
     if not folder.is_dir():
         raise PreparationError(f"{folder}: expected a folder of photos, and there is none of that name")
-    return [path.relative_to(folder).as_posix() for path in list_images(folder)]
+    return [path.relative_to(folder).as_posix() for path in list_images(folder, broken_links=True)]
 
 
 def survey_photos(
@@ -144,6 +140,8 @@ def _too_few(folder: Path, survey: Survey) -> str:
 def _content(path: Path) -> str:
     try:
         return checksum(path)
+    except FileNotFoundError as error:
+        raise ImageError(path, f"a link to {os.readlink(path)}, which is not there", "mend it or remove it") from error
     except OSError as error:
         raise ImageError(path, f"can't be read ({error.strerror})", "check its permissions") from error
 

@@ -102,9 +102,15 @@ def test_errors_of_tum(tmp_path: Path) -> None:
     np.savetxt(folder / "K.txt", INTRINSICS)
     lines = (folder / "groundtruth.txt").read_text().splitlines()
     words = lines[3].split()
+    for value in ("0.5", "nan"):
+        row = " ".join([*words[:4], value, *words[5:]])
+        (folder / "groundtruth.txt").write_text("\n".join([*lines[:3], row, *lines[4:]]))
+        note = read_frames(folder).notes[0]
+        assert note.startswith(f"left out: 1 of {len(lines) - 2} poses have no unit quaternion and finite place")
+    (folder / "groundtruth.txt").write_text("\n".join([*lines[:2], *[row] * 2, *lines[4:6]]))
+    with pytest.raises(SequenceError, match=r"2 of 4 poses have no unit quaternion.*order of their numbers"):
+        read_frames(folder)
     for wrong, message in (
-        ([*words[:4], "0.5", *words[5:]], "unit quaternions"),
-        ([*words[:4], "nan", *words[5:]], "unit quaternions"),
         (words[:6], "line 4: expected 'time tx"),
         ([*words[:4], "x", *words[5:]], "could not convert"),
     ):

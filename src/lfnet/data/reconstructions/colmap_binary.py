@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfnet.coordinates import colmap_from_pixel, pixel_from_colmap
+from lfnet.data.left_out import LeftOut
 from lfnet.data.reconstructions.colmap_model import (
     MODELS,
     TRACK,
@@ -45,9 +46,9 @@ def read_cameras(path: Path) -> dict[int, Camera]:
     return _read(path, _cameras)
 
 
-def read_images(path: Path, observations: bool) -> dict[int, RegisteredImage]:
-    """The table of pictures, with or without what they observe."""
-    return _read(path, partial(_images, observations=observations))
+def read_images(path: Path, observations: bool, left_out: LeftOut) -> dict[int, RegisteredImage]:
+    """The table of pictures, with or without what they observe; those without a pose are left out."""
+    return _read(path, partial(_images, observations=observations, left_out=left_out))
 
 
 def read_points(path: Path) -> Points:
@@ -134,7 +135,7 @@ def _cameras(reader: _Bytes) -> dict[int, Camera]:
     return cameras
 
 
-def _images(reader: _Bytes, observations: bool) -> dict[int, RegisteredImage]:
+def _images(reader: _Bytes, observations: bool, left_out: LeftOut) -> dict[int, RegisteredImage]:
     images = {}
     for _ in range(reader.count(IMAGE.size + 1 + COUNT.size)):
         image_id, *values, camera_id = reader.numbers(IMAGE)
@@ -146,7 +147,11 @@ def _images(reader: _Bytes, observations: bool) -> dict[int, RegisteredImage]:
         else:
             reader.skip(count * KEYPOINT.itemsize)
             rows = np.zeros(0, KEYPOINT)
-        pose = pose_from(values[:4], values[4:], name)
+        try:
+            pose = pose_from(values[:4], values[4:], name)
+        except ReconstructionError as error:
+            left_out.add(name, error)
+            continue
         keypoints = pixel_from_colmap(rows["position"]).astype(np.float64)
         images[image_id] = RegisteredImage(image_id, name, camera_id, pose, keypoints, rows["point"].astype(np.int64))
     return images

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lfnet.data.left_out import LeftOut
 from lfnet.data.reconstructions import colmap_binary, colmap_text
 from lfnet.data.reconstructions.colmap_model import Points, Reconstruction, ReconstructionError
 from lfnet.files.atomic import write_bytes
+from lfnet.files.containment import stays_inside
 
 TABLES = ("cameras", "images", "points3D")
 FORMATS = {".bin": colmap_binary, ".txt": colmap_text}
@@ -55,14 +57,15 @@ def _ending(folder: Path) -> str | None:
 def read_reconstruction(folder: str | Path, observations: bool = True) -> Reconstruction:
     """Read a COLMAP model; binary where there are both.
 
-    Keypoints that observe no point are left out.
+    Keypoints that observe no point are left out, and with a note the pictures without a pose, where they are few.
 
     Args:
         folder: with cameras, images and points3D, .bin or .txt.
         observations: read keypoints and points; without them a model of 10^4 pictures takes a few megabytes.
 
     Raises:
-        ReconstructionError: a file is missing, cut short or no such table, or the tables don't fit together.
+        ReconstructionError: a file is missing, cut short or no such table, the tables don't fit together, a name leads
+            out of the folder of pictures, or many pictures have no pose.
     """
     folder = Path(folder)
     ending = _ending(folder)
@@ -73,15 +76,26 @@ def read_reconstruction(folder: str | Path, observations: bool = True) -> Recons
     cameras_path, images_path, points_path = (folder / f"{table}{ending}" for table in TABLES)
     tables = FORMATS[ending]
     cameras = tables.read_cameras(cameras_path)
-    images = tables.read_images(images_path, observations)
+    unposed = LeftOut("pictures have no pose", "leave them out of the model, or export it again")
+    images = tables.read_images(images_path, observations, unposed)
     points = tables.read_points(points_path) if observations else Points.empty()
     for image in images.values():
+        _check_name(image.name, images_path)
         if image.camera_id not in cameras:
             raise ReconstructionError(
                 f"{images_path}: picture {image.name} has camera {image.camera_id}, which {cameras_path.name} lacks; "
                 "do both belong to one model?"
             )
-    return Reconstruction(cameras, images, points)
+    notes = unposed.notes(len(images) + len(unposed.names), str(images_path), ReconstructionError)
+    return Reconstruction(cameras, images, points, notes)
+
+
+def _check_name(name: str, source: Path) -> None:
+    if not stays_inside(name):
+        raise ReconstructionError(
+            f"{source}: picture {name!r} leads out of the folder of pictures; names are relative, without '..': rename "
+            "it in the model"
+        )
 
 
 def write_reconstruction(folder: str | Path, reconstruction: Reconstruction, binary: bool = True) -> None:
@@ -93,11 +107,14 @@ def write_reconstruction(folder: str | Path, reconstruction: Reconstruction, bin
         binary: .bin; else .txt.
 
     Raises:
-        ReconstructionError: a picture observes a point that there is not, or a name that text can't hold.
+        ReconstructionError: a picture observes a point that there is not, or a name that text can't hold or that leads
+            out of the folder of pictures.
         OSError: the files can't be written.
     """
     folder = Path(folder)
     ending, other = (".bin", ".txt") if binary else (".txt", ".bin")
+    for image in reconstruction.images.values():
+        _check_name(image.name, folder)
     contents = FORMATS[ending].contents(reconstruction, reconstruction.tracks())
     for table, content in zip(TABLES, contents, strict=True):
         write_bytes(folder / f"{table}{ending}", content)

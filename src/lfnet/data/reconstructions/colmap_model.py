@@ -9,7 +9,7 @@ Source: COLMAP documentation, "Output format" and "Camera models".
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -207,6 +207,8 @@ class Reconstruction:
     cameras: dict[int, Camera]
     images: dict[int, RegisteredImage]
     points: Points
+    notes: list[str] = field(default_factory=list)
+    """What was left out and why, a line each."""
 
     def tracks(self) -> list[NDArray[Any]]:
         """Rows of `TRACK` of each point, in the order of the points.
@@ -241,7 +243,7 @@ def pose_from(quaternion: Sequence[float], translation: Sequence[float], name: s
     values = np.array([*quaternion, *translation], np.float64)
     length = np.linalg.norm(values[:4])
     if not np.isfinite(values).all() or length < 1e-9:
-        raise ReconstructionError(f"the pose of picture {name} is no rotation and translation; leave that picture out")
+        raise ReconstructionError(f"the pose of picture {name} is no rotation and translation")
     pose = np.eye(4)
     pose[:3, :3] = rotation_from_quaternion(values[:4] / length)
     pose[:3, 3] = values[4:]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfnet.coordinates import colmap_from_pixel, pixel_from_colmap
+from lfnet.data.left_out import LeftOut
 from lfnet.data.reconstructions.colmap_model import (
     Camera,
     Points,
@@ -31,9 +32,9 @@ def read_cameras(path: Path) -> dict[int, Camera]:
     return _read(path, _cameras)
 
 
-def read_images(path: Path, observations: bool) -> dict[int, RegisteredImage]:
-    """The table of pictures, with or without what they observe."""
-    return _read(path, partial(_images, observations=observations))
+def read_images(path: Path, observations: bool, left_out: LeftOut) -> dict[int, RegisteredImage]:
+    """The table of pictures, with or without what they observe; those without a pose are left out."""
+    return _read(path, partial(_images, observations=observations, left_out=left_out))
 
 
 def read_points(path: Path) -> Points:
@@ -73,7 +74,7 @@ def _cameras(lines: Lines) -> dict[int, Camera]:
     return cameras
 
 
-def _images(lines: Lines, observations: bool) -> dict[int, RegisteredImage]:
+def _images(lines: Lines, observations: bool, left_out: LeftOut) -> dict[int, RegisteredImage]:
     images = {}
     for line in _entries(lines):
         image_id, *values, camera_id, name = line.split(maxsplit=9)
@@ -87,7 +88,11 @@ def _images(lines: Lines, observations: bool) -> dict[int, RegisteredImage]:
         points = np.array(entries[2::3], dtype=np.int64)
         positions = np.array([entries[0::3], entries[1::3]], dtype=np.float64).T.reshape(-1, 2)
         seen = points >= 0
-        pose = pose_from([float(value) for value in values[:4]], [float(value) for value in values[4:]], name)
+        try:
+            pose = pose_from([float(value) for value in values[:4]], [float(value) for value in values[4:]], name)
+        except ReconstructionError as error:
+            left_out.add(name, error)
+            continue
         keypoints = pixel_from_colmap(positions[seen]).astype(np.float64)
         images[int(image_id)] = RegisteredImage(int(image_id), name, int(camera_id), pose, keypoints, points[seen])
     return images

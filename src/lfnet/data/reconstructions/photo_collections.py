@@ -144,7 +144,7 @@ def _frames_of_model(
         raise SequenceError(
             f"sequence {folder}: none of the {len(model.images)} pictures of its model is in {pictures}"
         )
-    notes = []
+    notes = list(model.notes)
     if len(frames) < len(model.images):
         notes.append(f"{len(model.images) - len(frames)} of {len(model.images)} pictures of the model are not there")
     return frames, notes + _without_depth(frames)

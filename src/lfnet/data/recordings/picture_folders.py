@@ -12,6 +12,7 @@ from lfnet.coordinates import Size
 from lfnet.data.depth_maps import read_depth_png
 from lfnet.data.depth_registration import align_depth
 from lfnet.data.frames import Frame, FrameSet, SequenceError, check_pose
+from lfnet.data.left_out import made_of_usable
 from lfnet.data.recordings.calibration import check_intrinsics, invert_pose, read_matrix
 from lfnet.images import image_size, list_images, natural_key, read_image
 
@@ -49,7 +50,8 @@ def is_seven_scenes(folder: Path) -> bool:
 def read_plain(folder: Path) -> FrameSet:
     """Frames of a folder with `images/*`, `depth/*.png` of the same names, `K.txt` and `poses.txt` (a line a frame).
 
-    Depth may have a camera of its own: see `DEPTH_CALIBRATION` and `DISPLACEMENT`.
+    Depth may have a camera of its own: see `DEPTH_CALIBRATION` and `DISPLACEMENT`. Frames that lack a picture, a depth
+    map or a rigid pose are left out with a note, where they are few.
 
     Raises:
         SequenceError: naming the file that is missing or does not fit.
@@ -58,24 +60,39 @@ def read_plain(folder: Path) -> FrameSet:
     intrinsics = read_matrix(folder / "K.txt", (3, 3))
     poses = read_matrix(folder / "poses.txt", (-1, 4, 4))
     image_root, depth_root = folder / "images", folder / "depth"
-    images = list_images([image_root])
-    depths = sorted(depth_root.glob("*.png"), key=natural_key)
-    if not len(images) == len(depths) == len(poses):
+    images, depths = list_images([image_root]), _depth_pictures(depth_root)
+    # A row of poses belongs to each picture, or to each depth map where pictures are missing.
+    stems = [path.stem for path in max(images, list(depths.values()), key=len)]
+    if len(stems) != len(poses):
         raise SequenceError(
             f"sequence {folder}: expected as many pictures as depth maps and poses, "
             f"got {len(images)}, {len(depths)} and {len(poses)}"
         )
+    strangers = [stem for stem in depths if stem not in set(stems)]
+    if strangers:
+        raise SequenceError(
+            f"sequence {folder}: expected each depth map to have the name of its picture, and there is none for "
+            f"{depths[strangers[0]].name}"
+        )
     cameras = _Cameras(folder, intrinsics, folder / "K.txt")
-    frames = []
-    for image, depth, pose in zip(images, depths, poses, strict=True):
-        if image.stem != depth.stem:
-            raise SequenceError(
-                f"sequence {folder}: expected each depth map to have the name of its picture, "
-                f"got {depth.name} beside {image.name}"
-            )
+    by_stem = {image.stem: image for image in images}
+
+    def frame(stem: str, pose: NDArray[np.float64]) -> Frame:
+        image = by_stem.get(stem)
+        if image is None or stem not in depths:
+            raise SequenceError(f"{folder}: {'no picture' if image is None else 'no depth map'} of the name {stem}")
         name = image.relative_to(image_root).as_posix()
-        frames.append(cameras.frame(name, image, depth, check_pose(pose, folder / "poses.txt")))
-    return FrameSet("plain", folder, frames, image_root, depth_root)
+        return cameras.frame(name, image, depths[stem], check_pose(pose, folder / "poses.txt"))
+
+    makers = [(stem, partial(frame, stem, pose)) for stem, pose in zip(stems, poses, strict=True)]
+    frames, notes = made_of_usable(makers, f"sequence {folder}", SequenceError)
+    return FrameSet("plain", folder, frames, image_root, depth_root, notes)
+
+
+def _depth_pictures(folder: Path) -> dict[str, Path]:
+    """Depth maps by their name without its ending, in natural order."""
+    paths = (path for path in folder.glob("*") if path.suffix.lower() == ".png")
+    return {path.stem: path for path in sorted(paths, key=natural_key)}
 
 
 def read_seven_scenes(folder: Path) -> FrameSet:
@@ -83,28 +100,33 @@ def read_seven_scenes(folder: Path) -> FrameSet:
 
     Intrinsics: `COLOUR_CALIBRATION` and `DEPTH_CALIBRATION` with `DISPLACEMENT`, by which depth is registered to the
     picture; or one file `*K.txt`, for depth that is registered already; or else `SEVEN_SCENES_INTRINSICS`, with a note.
+    Frames that can't be used are left out with a note, where they are few.
 
     Raises:
         SequenceError: naming the file that is missing or does not fit.
         ImageError: a picture can't be read.
     """
-    intrinsics, source, notes = _seven_scenes_intrinsics(folder)
+    intrinsics, source, default_notes = _seven_scenes_intrinsics(folder)
     cameras = _Cameras(folder, intrinsics, source)
-    frames = []
-    for pose_path in sorted(folder.glob("*.pose.txt"), key=natural_key):
+    files = {f"{path.stem}{path.suffix.lower()}": path for path in folder.iterdir()}
+
+    def frame(pose_path: Path) -> Frame:
         stem = pose_path.name.removesuffix(".pose.txt")
-        images = [path for path in (folder / f"{stem}.color.jpg", folder / f"{stem}.color.png") if path.is_file()]
-        depth = folder / f"{stem}.depth.png"
-        if not images or not depth.is_file():
+        image = files.get(f"{stem}.color.jpg", files.get(f"{stem}.color.png"))
+        depth = files.get(f"{stem}.depth.png")
+        if image is None or depth is None:
             raise SequenceError(f"{pose_path}: expected {stem}.color.jpg or .png and {stem}.depth.png beside it")
-        if notes and (size := image_size(images[0])) != SEVEN_SCENES_SIZE:
+        if default_notes and (size := image_size(image)) != SEVEN_SCENES_SIZE:
             raise SequenceError(
                 f"sequence {folder}: expected a file *K.txt with the 3x3 intrinsics: those of 7-Scenes are known for "
-                f"pictures of 640x480, {images[0].name} has {size[0]}x{size[1]}"
+                f"pictures of 640x480, {image.name} has {size[0]}x{size[1]}"
             )
-        pose = check_pose(read_matrix(pose_path, (4, 4)), pose_path)
-        frames.append(cameras.frame(images[0].name, images[0], depth, pose))
-    return FrameSet("7-scenes", folder, frames, folder, folder, notes)
+        return cameras.frame(image.name, image, depth, check_pose(read_matrix(pose_path, (4, 4)), pose_path))
+
+    poses = sorted(folder.glob("*.pose.txt"), key=natural_key)
+    makers = [(pose.name.removesuffix(".pose.txt"), partial(frame, pose)) for pose in poses]
+    frames, notes = made_of_usable(makers, f"sequence {folder}", SequenceError)
+    return FrameSet("7-scenes", folder, frames, folder, folder, [*default_notes, *notes])
 
 
 def _seven_scenes_intrinsics(folder: Path) -> tuple[NDArray[np.float64], Path, list[str]]:

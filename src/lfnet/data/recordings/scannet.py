@@ -18,6 +18,7 @@ from lfnet.coordinates import Size
 from lfnet.data.depth_maps import read_depth_png, scale_raw_depth
 from lfnet.data.depth_registration import align_depth
 from lfnet.data.frames import Frame, FrameSet, SequenceError, check_pose
+from lfnet.data.left_out import made_of_usable
 from lfnet.data.recordings.calibration import check_intrinsics, invert_pose, read_matrix
 from lfnet.images import image_size, natural_key, read_image
 
@@ -112,7 +113,7 @@ def read_sens(path: Path) -> FrameSet:
 def read_exported(folder: Path) -> FrameSet:
     """Frames of a folder with `color/N.jpg`, `depth/N.png`, `pose/N.txt` and `intrinsic/*.txt`, as SensReader writes.
 
-    Frames without a pose are left out, with a note.
+    Frames without a pose are left out, with a note, and where they are few those that are not complete.
 
     Raises:
         SequenceError: naming the file that is missing or does not fit.
@@ -120,37 +121,45 @@ def read_exported(folder: Path) -> FrameSet:
     """
     rig = _read_rig(folder / "intrinsic")
     image_root, depth_root = folder / "color", folder / "depth"
-    images = {path.stem: path for ending in ("jpg", "png") for path in image_root.glob(f"*.{ending}")}
-    depths = {path.stem: path for path in depth_root.glob("*.png")}
-    poses = {path.stem: path for path in (folder / "pose").glob("*.txt")}
-    if not images.keys() == depths.keys() == poses.keys():
-        odd = min((images.keys() | depths.keys() | poses.keys()) - (images.keys() & depths.keys() & poses.keys()))
-        raise SequenceError(
-            f"sequence {folder}: expected as many pictures as depth maps and poses, of the same numbers, got "
-            f"{len(images)}, {len(depths)} and {len(poses)}; frame {odd} is not complete: export the scan again"
-        )
-    if not images:
+    images = _by_number(image_root, ".jpg", ".png")
+    depths, poses = _by_number(depth_root, ".png"), _by_number(folder / "pose", ".txt")
+    numbers = sorted(images.keys() | depths.keys() | poses.keys(), key=natural_key)
+    if not numbers:
         raise SequenceError(f"sequence {folder}: no frames in {image_root.name}, {depth_root.name} and pose")
-    frames = []
-    for stem in sorted(images, key=natural_key):
+
+    def frame(stem: str) -> Frame | None:
+        if not all(stem in each for each in (images, depths, poses)):
+            counts = f"{len(images)}, {len(depths)} and {len(poses)}"
+            raise SequenceError(
+                f"expected as many pictures as depth maps and poses, of the same numbers, got {counts}; "
+                f"frame {stem} is not complete: export the scan again"
+            )
         pose = read_matrix(poses[stem], (4, 4))
         if not np.isfinite(pose).all():
-            continue
+            return None
         size = image_size(images[stem])
         check_intrinsics(rig.colour_intrinsics, size, folder / "intrinsic" / "intrinsic_color.txt")
-        frames.append(
-            Frame(
-                name=images[stem].name,
-                size=size,
-                intrinsics=rig.colour_intrinsics,
-                camera_from_world=rig.camera_from_world(check_pose(pose, poses[stem])),
-                read_image=partial(read_image, images[stem]),
-                read_depth=partial(_read_exported_depth, depths[stem], rig, size),
-            )
+        return Frame(
+            name=images[stem].name,
+            size=size,
+            intrinsics=rig.colour_intrinsics,
+            camera_from_world=rig.camera_from_world(check_pose(pose, poses[stem])),
+            read_image=partial(read_image, images[stem]),
+            read_depth=partial(_read_exported_depth, depths[stem], rig, size),
         )
+
+    makers = [(stem, partial(frame, stem)) for stem in numbers]
+    found, notes = made_of_usable(makers, f"sequence {folder}", SequenceError)
+    frames = [each for each in found if each is not None]
     if not frames:
-        raise SequenceError(f"sequence {folder}: none of {len(images)} frames has a pose; nothing can be warped")
-    return FrameSet("scannet", folder, frames, image_root, depth_root, _lost(len(images) - len(frames), len(images)))
+        raise SequenceError(f"sequence {folder}: none of {len(numbers)} frames has a pose; nothing can be warped")
+    notes += _lost(len(found) - len(frames), len(numbers))
+    return FrameSet("scannet", folder, frames, image_root, depth_root, notes)
+
+
+def _by_number(folder: Path, *endings: str) -> dict[str, Path]:
+    """Files by their name without its ending."""
+    return {path.stem: path for path in folder.glob("*") if path.suffix.lower() in endings}
 
 
 def _lost(lost: int, total: int) -> list[str]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lfnet.coordinates import Size
 from lfnet.data.depth_maps import read_depth_png
 from lfnet.data.frames import Frame, FrameSet, SequenceError
+from lfnet.data.left_out import LeftOut, made_of_usable
 from lfnet.data.recordings.calibration import check_intrinsics, invert_pose, read_matrix
 from lfnet.geometry.quaternion import rotation_from_quaternion
 from lfnet.images import image_size, read_image
@@ -76,36 +77,41 @@ def read_tum(folder: Path) -> FrameSet:
         ImageError: a picture can't be read.
     """
     colour, depth = _read_list(folder / "rgb.txt"), _read_list(folder / "depth.txt")
-    times, poses = _read_trajectory(folder / "groundtruth.txt")
+    times, poses, wrong_poses = _read_trajectory(folder / "groundtruth.txt")
     lens, source = _find_lens(folder)
     pairs = associate(np.array(list(colour)), np.array(list(depth)))
-    frames, lenses = [], {}
+    lenses: dict[Size, _Undistorted] = {}
     colour_times, depth_times = list(colour), list(depth)
-    for colour_index, depth_index in pairs:
-        pose = _pose_at(colour_times[colour_index], times, poses)
-        if pose is None:
-            continue
-        name = colour[colour_times[colour_index]]
-        image, depth_path = folder / name, folder / depth[depth_times[depth_index]]
+
+    def frame(name: str, pose: NDArray[np.float64], depth_path: Path) -> Frame:
+        image = folder / name
         size = image_size(image)
+        if not depth_path.is_file():
+            raise SequenceError(f"{depth_path}: no such depth map, though depth.txt lists it")
         if size not in lenses:
             lenses[size] = _Undistorted(Lens(check_intrinsics(lens.intrinsics, size, source), lens.distortion), size)
-        frames.append(
-            Frame(
-                name=name,
-                size=size,
-                intrinsics=lens.intrinsics,
-                camera_from_world=invert_pose(pose),
-                read_image=partial(lenses[size].read_image, image),
-                read_depth=partial(lenses[size].read_depth, depth_path),
-                distortion=lens.distortion,
-            )
+        return Frame(
+            name=name,
+            size=size,
+            intrinsics=lens.intrinsics,
+            camera_from_world=invert_pose(pose),
+            read_image=partial(lenses[size].read_image, image),
+            read_depth=partial(lenses[size].read_depth, depth_path),
+            distortion=lens.distortion,
         )
-    notes, near = [], f"within {MAX_DIFFERENCE} s"
+
+    makers = []
+    for colour_index, depth_index in pairs:
+        pose = _pose_at(colour_times[colour_index], times, poses)
+        if pose is not None:
+            name, depth_name = colour[colour_times[colour_index]], depth[depth_times[depth_index]]
+            makers.append((name, partial(frame, name, pose, folder / depth_name)))
+    frames, unusable = made_of_usable(makers, f"sequence {folder}", SequenceError)
+    notes, near = [*wrong_poses, *unusable], f"within {MAX_DIFFERENCE} s"
     if len(pairs) < len(colour):
         notes.append(f"{len(colour) - len(pairs)} of {len(colour)} pictures have no depth map {near}")
-    if len(frames) < len(pairs):
-        notes.append(f"{len(pairs) - len(frames)} of {len(pairs)} pictures with depth have no pose {near}")
+    if len(makers) < len(pairs):
+        notes.append(f"{len(pairs) - len(makers)} of {len(pairs)} pictures with depth have no pose {near}")
     if not frames:
         raise SequenceError(
             f"sequence {folder}: no picture has both a depth map and a pose {near} ({'; '.join(notes)}); "
@@ -168,8 +174,8 @@ def _read_list(path: Path) -> dict[float, str]:
         raise SequenceError(f"{path}: expected 'time file' with the time in seconds ({error})") from error
 
 
-def _read_trajectory(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Times, ascending, and rows of tx ty tz qx qy qz qw with unit quaternions."""
+def _read_trajectory(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:
+    """Times, ascending, rows of tx ty tz qx qy qz qw with unit quaternions, and notes on rows that have none."""
     rows = _read_lines(path, 8, "time tx ty tz qx qy qz qw")
     try:
         values = np.array([row[:8] for row in rows], np.float64).reshape(-1, 8)
@@ -177,15 +183,16 @@ def _read_trajectory(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float6
         raise SequenceError(f"{path}: expected lines 'time tx ty tz qx qy qz qw' ({error})") from error
     lengths = np.linalg.norm(values[:, 4:], axis=1)
     wrong = ~np.isfinite(values).all(axis=1) | ~(np.abs(lengths - 1) <= QUATERNION_TOLERANCE)
-    if wrong.any():
-        row = values[int(np.argmax(wrong))]
-        raise SequenceError(
-            f"{path}: expected unit quaternions and finite places, got {row[1:].tolist()} at time {row[0]:.6f}; leave "
-            "that pose out, or check the order of its numbers: tx ty tz qx qy qz qw"
-        )
+    left_out = LeftOut(
+        "poses have no unit quaternion and finite place", "check the order of their numbers: tx ty tz qx qy qz qw"
+    )
+    for row in values[wrong]:
+        left_out.add(f"{row[1:].tolist()} at time {row[0]:.6f}")
+    notes = left_out.notes(len(values), str(path), SequenceError)
+    values, lengths = values[~wrong], lengths[~wrong]
     values[:, 4:] /= lengths[:, None]
     values = values[np.argsort(values[:, 0], kind="stable")]
-    return values[:, 0], values[:, 1:]
+    return values[:, 0], values[:, 1:], notes
 
 
 def _pose_at(time: float, times: NDArray[np.float64], poses: NDArray[np.float64]) -> NDArray[np.float64] | None:

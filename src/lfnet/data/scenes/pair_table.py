@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfnet.errors import UserError, one_line
+from lfnet.files.containment import stays_inside
 
 FORMAT = "lfnet-pairs"
 VERSION = 1
@@ -136,6 +137,9 @@ def check_pair_table(table: PairTable, source: str | Path) -> None:
         fail(f"columns of unequal length ({', '.join(f'{name} {count}' for name, count in lengths.items())})")
     if not len(table.names) == len(table.image_ids) == len(table.image_split):
         fail(f"{len(table.names)} names, {len(table.image_ids)} ids and {len(table.image_split)} splits of pictures")
+    outside = [name for name in table.names if not stays_inside(name)]
+    if outside:
+        fail(f"the picture {outside[0]!r} leads out of the scene")
     if len(np.unique(table.image_ids)) < len(table.image_ids):
         fail("an id of a picture is there twice")
     if (table.image_split > 1).any() or (table.split > 1).any():

@@ -27,6 +27,7 @@ from lfnet.data.reconstructions.colmap_files import has_model, read_reconstructi
 from lfnet.data.reconstructions.colmap_model import Reconstruction, ReconstructionError
 from lfnet.data.scenes.pair_table import PairTable, PairTableError, read_pair_table
 from lfnet.errors import UserError, one_line
+from lfnet.files.containment import inside, stays_inside
 from lfnet.images import read_image
 
 FORMAT = "lfnet-scene"
@@ -115,19 +116,26 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
         places = [manifest["pictures"], manifest["depth"]]
         source = manifest["source"]
         fits = all(place in ("own", "source") for place in places) and {"layout", "folder"} <= source.keys()
+        outside = [name for name in manifest.get("checksums", {}) if not stays_inside(name)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         cause = f"{type(error).__name__}: {error}"
         raise SceneError(f"{path}: no manifest of a scene ({cause}); {AGAIN}") from error
     if not known or not fits:
         raise SceneError(f"{path}: no manifest of a scene; expected format {FORMAT}, pictures and depth own or source")
+    if outside:
+        raise SceneError(f"{path}: lists {outside[0]!r}, which leads out of the scene; {AGAIN}")
     if version != VERSION:
         raise SceneError(f"{path}: version {version} is unknown; a newer lfnet wrote it")
     return manifest
 
 
 def depth_path(folder: str | Path, name: str) -> Path:
-    """Where a scene keeps its own depth map of a picture."""
-    return Path(folder) / "depth" / f"{name}.h5"
+    """Where a scene keeps its own depth map of a picture.
+
+    Raises:
+        OutsideError: the name leads out of the scene.
+    """
+    return inside(Path(folder) / "depth", f"{name}.h5")
 
 
 def read_depth_file(path: str | Path, size: Size) -> NDArray[np.float32]:
