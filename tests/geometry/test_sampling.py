@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
-from lfnet.geometry.sampling import in_bounds, sample, sample_inverse_depth
+from lfnet.geometry.sampling import in_bounds, sample
 
 
 def test_sampling_convention() -> None:
@@ -26,11 +25,3 @@ def test_in_bounds_counts_the_outermost_pixel_centres() -> None:
     points = torch.tensor([[[0.0, 0.0], [8.0, 6.0], [8.1, 3.0], [3.0, -0.1], [1.9, 3.0], [2.0, 2.0]]])
     assert in_bounds(points, (7, 9))[0].tolist() == [True, True, False, False, True, True]
     assert in_bounds(points, (7, 9), border=2.0)[0].tolist() == [False, False, False, False, False, True]
-
-
-def test_inverse_depth_is_not_mixed_across_an_edge() -> None:
-    depth = torch.full((1, 1, 10, 10), 2.0)
-    depth[..., 5:] = 4.0
-    depth[..., 8:, :] = 0
-    points = torch.tensor([[[4.4, 3.0], [4.6, 3.0], [2.0, 7.4], [2.0, 7.6]]])
-    assert sample_inverse_depth(depth, points)[0].tolist() == pytest.approx([0.5, 0.25, 0.5, 0.0])

@@ -85,18 +85,15 @@ def test_batches_keep_their_own_geometry() -> None:
 
 def slow_inverse_depth(depth: np.ndarray, x: float, y: float) -> float:
     height, width = depth.shape
-    left, top = math.floor(x), math.floor(y)
-    smooth = known = 0.0
-    for row in (top, top + 1):
-        for column in (left, left + 1):
-            weight = (1 - abs(x - column)) * (1 - abs(y - row))
-            if weight > 0 and 0 <= row < height and 0 <= column < width and depth[row, column] > 0:
-                smooth += weight / depth[row, column]
-                known += weight
     row, column = round(y), round(x)
-    inside = 0 <= row < height and 0 <= column < width
-    nearest = 1 / depth[row, column] if inside and depth[row, column] > 0 else 0.0
-    return smooth if known > 0.999 and abs(smooth - nearest) <= 0.05 * nearest else nearest
+    if not (0 <= row < height and 0 <= column < width and depth[row, column] > 0):
+        return 0.0
+    left, top = min(max(math.floor(x), 0), width - 2), min(max(math.floor(y), 0), height - 2)
+    around = depth[top : top + 2, left : left + 2]
+    if around.min() <= 0 or around.max() > 1.05 * around.min():
+        return 1 / depth[row, column]
+    share_x, share_y = min(max(x - left, 0), 1), min(max(y - top, 0), 1)
+    return float([1 - share_y, share_y] @ (1 / around) @ [1 - share_x, share_x])
 
 
 def slow_warp(

@@ -16,12 +16,11 @@ pytest.importorskip("skimage.data")
 
 from lfnet.data.reconstructions.colmap_model import Camera, Points, Reconstruction, RegisteredImage
 from lfnet.data.scenes.scene import depth_path, read_depth_file
+from lfnet.geometry.depth import DepthView
 from lfnet.preparation.consistency import (
     ConsistencySettings,
-    DepthView,
     confirmations,
     drop_speckles,
-    sample_smooth,
 )
 from lfnet.preparation.depth import DepthMaps, DepthSettings, each_of, write_depth
 from lfnet.preparation.depth_agreement import measure_agreement
@@ -202,24 +201,6 @@ def test_depth_behind_the_other_camera_is_not_confirmed(views: list[RenderedView
     behind = look(np.array([0, 0, 20.0]), np.array([0, 0, 30.0]))
     other = DepthView(np.full((240, 320), 5, np.float32), views[0].intrinsics, behind)
     assert not confirmations(exact, [other], ConsistencySettings()).any()
-
-
-def test_sampled_depth_is_exact_on_planes_and_never_mixed_over_edges() -> None:
-    y, x = np.mgrid[0:40, 0:50].astype(np.float64)
-    depth = (1 / (0.2 + 0.001 * x + 0.002 * y)).astype(np.float32)
-    rng = np.random.default_rng(0)
-    points = rng.uniform((0, 0), (49, 39), (500, 2)).T
-    np.testing.assert_allclose(sample_smooth(depth, points), 1 / (0.2 + 0.001 * points[0] + 0.002 * points[1]), 1e-5)
-    half = depth.copy()
-    half[:, 25:] *= 3
-    between = np.array([[24.3, 24.7], [10.0, 10.0]])
-    np.testing.assert_allclose(sample_smooth(half, between), [half[10, 24], half[10, 25]], rtol=1e-6)
-    half[:, 25:] = 0
-    assert sample_smooth(half, between)[1] == 0
-    outside = np.array([[-0.6, 49.6, 20, 20], [5, 5, -0.6, 39.6]])
-    assert not sample_smooth(depth, outside).any()
-    rim = np.array([[49.4, 20.0, -0.4], [10.0, 39.4, 10.0]])
-    np.testing.assert_allclose(sample_smooth(depth, rim), [depth[10, 49], depth[39, 20], depth[10, 0]], rtol=1e-6)
 
 
 def test_speckles_are_dropped_and_slopes_kept() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -28,20 +27,3 @@ def in_bounds(points: Float[Tensor, "*B N 2"], size: tuple[int, int], border: fl
     height, width = size
     x, y = points.unbind(-1)
     return (x >= border) & (y >= border) & (x <= width - 1 - border) & (y <= height - 1 - border)
-
-
-def sample_inverse_depth(
-    depth: Float[Tensor, "B 1 H W"], points: Float[Tensor, "B N 2"], max_step: float = 0.05
-) -> Float[Tensor, "B N"]:
-    """Inverse depth at pixels (x, y); 0 where one of the four depths around is unknown or a surface ends.
-
-    Inverse depth is interpolated because a plane is linear in it (exact there). Where the depths around differ by more
-    than `max_step` (relative), interpolation would invent a surface between foreground and background, so the nearest
-    measurement is taken instead.
-    """
-    known = depth > 0
-    inverse = torch.where(known, 1.0 / depth.clamp_min(1e-6), torch.zeros_like(depth))
-    smooth, share_known = sample(torch.cat((inverse, known.to(inverse)), 1), points).unbind(-1)
-    nearest = sample(inverse, points, mode="nearest")[..., 0]
-    agree = (smooth - nearest).abs() <= max_step * nearest
-    return torch.where((share_known > 0.999) & agree, smooth, nearest)

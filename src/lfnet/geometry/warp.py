@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from lfnet.geometry.camera import pixel_grid
-from lfnet.geometry.sampling import in_bounds, sample, sample_inverse_depth
+from lfnet.geometry.depth import sample_inverse_depth
+from lfnet.geometry.sampling import in_bounds, sample
 from lfnet.geometry.transform import homogeneous, homography_jacobian
 
 if TYPE_CHECKING:

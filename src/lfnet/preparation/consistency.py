@@ -9,19 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lfnet.geometry.depth import DepthView, sample_depth
 from lfnet.settings import ConfigError
-
-
-@dataclass(frozen=True)
-class DepthView:
-    """A depth map and its camera."""
-
-    depth: NDArray[np.float32]
-    """(H, W) z in the camera frame, 0 where unknown."""
-    intrinsics: NDArray[np.float64]
-    """3x3; the centre of the top-left pixel is (0, 0)."""
-    camera_from_world: NDArray[np.float64]
-    """4x4."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +47,7 @@ def confirmations(view: DepthView, others: Sequence[DepthView], settings: Consis
         there = other.camera_from_world @ np.linalg.inv(view.camera_from_world)
         moved = there[:3, :3] @ (rays * depth) + there[:3, 3:]
         landed, z = _project(other.intrinsics, moved)
-        found = sample_smooth(other.depth, landed)
+        found = sample_depth(other.depth, landed.T)
         back = np.linalg.inv(there)
         returned = back[:3, :3] @ (np.linalg.inv(other.intrinsics) @ _homogeneous(landed) * found) + back[:3, 3:]
         home, z_home = _project(view.intrinsics, returned)
@@ -66,25 +55,6 @@ def confirmations(view: DepthView, others: Sequence[DepthView], settings: Consis
         alike = np.abs(z_home - depth) <= settings.depth * depth
         count += ((depth > 0) & (z > 0) & (found > 0) & near & alike).astype(np.uint8)
     return count.reshape(height, width)
-
-
-def sample_smooth(depth: NDArray[np.float32], points: NDArray[np.float64], step: float = 0.05) -> NDArray[np.float64]:
-    """Depth at (2, N) pixels: inverse depth interpolated where the four around agree within `step`, else the nearest;
-    0 outside and where unknown."""
-    height, width = depth.shape
-    inside = (points[0] > -0.5) & (points[1] > -0.5) & (points[0] < width - 0.5) & (points[1] < height - 0.5)
-    maps = [np.where(inside, axis, -10).astype(np.float32)[None] for axis in points]
-    inverse = np.where(depth > 0, 1 / np.maximum(depth, 1e-9), 0).astype(np.float32)
-    nearest = _remap(inverse, maps, cv2.INTER_NEAREST)
-    blended = _remap(inverse, maps, cv2.INTER_LINEAR)
-    corners = np.ones((2, 2), np.uint8)
-    floors = [np.floor(axis) for axis in maps]
-    # Unknown surroundings: what lies beyond the last row and column is never blended with them.
-    eroded = cv2.erode(inverse, corners, anchor=(0, 0), borderType=cv2.BORDER_CONSTANT, borderValue=(0,))
-    low = _remap(eroded, floors, cv2.INTER_NEAREST)
-    high = _remap(cv2.dilate(inverse, corners, anchor=(0, 0)), floors, cv2.INTER_NEAREST)
-    value = np.where((low > 0) & (high <= (1 + step) * low), blended, nearest).astype(np.float64)
-    return np.where(value > 0, 1 / np.maximum(value, 1e-9), 0)
 
 
 def drop_speckles(depth: NDArray[np.float32], size: int, step: float = 0.02) -> NDArray[np.float32]:
@@ -113,15 +83,3 @@ def _project(
 
 def _homogeneous(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate((points, np.ones((1, points.shape[1]))))
-
-
-MAP_ROWS = 1 << 14
-"""Points in one row of a map for `cv2.remap`, which takes at most 32767."""
-
-
-def _remap(values: NDArray, maps: list[NDArray[np.float32]], interpolation: int) -> NDArray[np.float32]:
-    count = maps[0].size
-    rows = -(-count // MAP_ROWS)
-    x, y = (np.resize(axis.ravel(), rows * MAP_ROWS).reshape(rows, MAP_ROWS) for axis in maps)
-    drawn = cv2.remap(values, x, y, interpolation, borderMode=cv2.BORDER_CONSTANT, borderValue=(0,))
-    return np.asarray(drawn, np.float32).ravel()[:count]

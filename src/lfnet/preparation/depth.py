@@ -18,8 +18,9 @@ from lfnet.data.reconstructions.colmap_model import Reconstruction
 from lfnet.data.scenes.scene import depth_path
 from lfnet.files.atomic import replacing
 from lfnet.files.hdf5 import replacing_hdf5
+from lfnet.geometry.depth import DepthView
 from lfnet.images import read_grey
-from lfnet.preparation.consistency import ConsistencySettings, DepthView, confirmations, drop_speckles
+from lfnet.preparation.consistency import ConsistencySettings, confirmations, drop_speckles
 from lfnet.preparation.plane_refinement import RefinementSettings, refine
 from lfnet.preparation.plane_sweep import PosedPicture, SweepResult, SweepSettings, sweep
 from lfnet.preparation.view_selection import SparseGeometry

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from lfnet.evaluation.data.truth import (
-    Camera,
     DepthTruth,
     DisparityTruth,
     HomographyTruth,
@@ -18,6 +18,8 @@ from lfnet.evaluation.data.truth import (
     visible_share,
 )
 from lfnet.evaluation.data.views import Variant, beyond_reach, transform_image
+from lfnet.geometry import depth as shared
+from lfnet.geometry.depth import DepthView
 
 SIZE = (160, 120)
 INTRINSICS = np.array([[150.0, 0, 80], [0, 145.0, 60], [0, 0, 1]])
@@ -30,14 +32,14 @@ def rotation(axis: np.ndarray, angle: float) -> np.ndarray:
     return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
 
 
-def plane_camera(camera_from_world: np.ndarray, normal: np.ndarray, offset: float) -> Camera:
+def plane_camera(camera_from_world: np.ndarray, normal: np.ndarray, offset: float) -> DepthView:
     """A camera that sees the world's plane normal . X = offset."""
     x, y = np.meshgrid(np.arange(SIZE[0]), np.arange(SIZE[1]))
     rays = np.stack([x, y, np.ones_like(x)], -1) @ np.linalg.inv(INTRINSICS).T
     world_from_camera = np.linalg.inv(camera_from_world)
     directions = rays @ world_from_camera[:3, :3].T
     depth = (offset - world_from_camera[:3, 3] @ normal) / (directions @ normal)
-    return Camera(depth, INTRINSICS, camera_from_world)
+    return DepthView(depth, INTRINSICS, camera_from_world)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +86,7 @@ def test_hidden_points_are_invisible() -> None:
     moved[0, 3] = -0.5
     depth_b = depth_a.copy()
     depth_b[:, 40:60] = 2.0
-    truth = DepthTruth(Camera(depth_a, INTRINSICS, np.eye(4)), Camera(depth_b, INTRINSICS, moved))
+    truth = DepthTruth(DepthView(depth_a, INTRINSICS, np.eye(4)), DepthView(depth_b, INTRINSICS, moved))
     shift = 150.0 * 0.5 / 4
     points = np.array([[50 + shift, 60.0], [100.0, 60.0], [10.0, 60.0]])
     places, visible = truth.b_from_a(points)
@@ -98,10 +100,10 @@ def test_points_behind_or_without_depth_are_invisible() -> None:
     hole[:60] = 0
     behind = np.eye(4)
     behind[2, 3] = -3.0
-    camera = Camera(depth, INTRINSICS, np.eye(4))
+    camera = DepthView(depth, INTRINSICS, np.eye(4))
     points = np.array([[80.0, 30.0], [80.0, 100.0]])
-    assert not DepthTruth(camera, Camera(depth, INTRINSICS, behind)).b_from_a(points)[1].any()
-    with_hole = Camera(hole, INTRINSICS, np.eye(4))
+    assert not DepthTruth(camera, DepthView(depth, INTRINSICS, behind)).b_from_a(points)[1].any()
+    with_hole = DepthView(hole, INTRINSICS, np.eye(4))
     assert DepthTruth(camera, with_hole).b_from_a(points)[1].tolist() == [False, True]
     assert DepthTruth(with_hole, camera).b_from_a(points)[1].tolist() == [False, True]
     assert visible_share(DepthTruth(camera, with_hole), SIZE, SIZE) == (0.5, 0.5)
@@ -112,6 +114,31 @@ def test_depth_is_not_blended_across_an_edge() -> None:
     depth[:, 5:] = 4.0
     points = np.array([[4.4, 5.0], [4.6, 5.0], [2.5, 2.5], [-1.0, 0.0]])
     assert sample_depth(depth, points).tolist() == [2.0, 4.0, 2.0, 0.0]
+
+
+@pytest.mark.parametrize("step", [0.02, 0.049, 0.051, 0.2, 2.0])
+def test_the_truth_and_what_is_measured_have_one_rule_of_depth_edges(step: float) -> None:
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[0:40, 0:50]
+    depth = 1 / (0.3 + 0.001 * x + 0.002 * y)
+    depth[:, 25:] *= 1 + step
+    depth[rng.random(depth.shape) < 0.05] = 0
+    special = [[49, 39], [49.4, 20], [20, 39.4], [-0.4, 3.3], [24.5, 7], [8, 9]]
+    points = np.concatenate((rng.uniform((-2, -2), (51, 41), (20_000, 2)), special))
+    expected = sample_depth(depth, points)
+    assert (expected > 0).mean() > 0.8
+    np.testing.assert_allclose(shared.sample_depth(depth, points), expected, rtol=1e-12)
+    single = torch.from_numpy(depth)[None, None].float(), torch.from_numpy(points)[None].float()
+    inverse = shared.sample_inverse_depth(*single)[0].double().numpy()
+    found = np.where(inverse > 0, 1 / np.where(inverse > 0, inverse, 1), 0)
+    apart = np.abs(found - expected) > 1e-5 * np.maximum(expected, 1)
+    assert apart.mean() < 1e-3, "only where rounding decides what is near"
+
+
+def test_a_map_of_one_pixel_or_row_has_a_depth() -> None:
+    points = np.array([[0.0, 0.0], [0.4, -0.4], [0.6, 0.0], [2.0, 0.0]])
+    for depth in (np.full((1, 1), 2.0), np.array([[2.0, 4.0, 4.0]]), np.array([[2.0], [4.0]])):
+        np.testing.assert_allclose(shared.sample_depth(depth, points), sample_depth(depth, points), rtol=1e-12)
 
 
 @pytest.mark.parametrize("degrees", [0, 30, 90, 135, 180, 270, 300])

@@ -12,8 +12,9 @@ import numpy as np
 from lfnet.coordinates import resize_matrix
 from lfnet.errors import UserError, one_line
 from lfnet.evaluation.data.pairs import RelativePose
-from lfnet.evaluation.data.truth import Camera, DepthTruth, TransformedTruth, visible_share
+from lfnet.evaluation.data.truth import DepthTruth, TransformedTruth, visible_share
 from lfnet.evaluation.unmeasured import Unmeasured
+from lfnet.geometry.depth import DepthView
 from lfnet.images import shrink, shrunk_size
 
 if TYPE_CHECKING:
@@ -94,12 +95,12 @@ class MeasuredFrames:
         """
         return min(visible_share(FrameTruth(self, name_a, name_b), self.size(name_a), self.size(name_b)))
 
-    def _read_camera(self, name: str) -> Camera:
+    def _read_camera(self, name: str) -> DepthView:
         """Depth of every pixel of the stored picture, intrinsics and pose of a frame."""
         frame = self.frames[name]
         if frame.read_depth is None:
             raise UserError(f"{name}: it has no depth map")
-        return Camera(frame.read_depth(), frame.intrinsics, frame.camera_from_world)
+        return DepthView(frame.read_depth(), frame.intrinsics, frame.camera_from_world)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from lfnet.data.renders.render_settings import RenderSettings
 from lfnet.data.renders.rendered_scenes import RenderedScenes
 from lfnet.evaluation.data.pairs import Dataset, EvaluationPair, RelativePose
 from lfnet.evaluation.data.stereo import motorcycle
-from lfnet.evaluation.data.truth import Camera, DepthTruth, HomographyTruth, visible_share
+from lfnet.evaluation.data.truth import DepthTruth, HomographyTruth, visible_share
+from lfnet.geometry.depth import DepthView
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
@@ -178,13 +179,13 @@ def _picture(view: View, size: Size) -> UInt8[Array, "H W"]:
     return np.rint(grey * 255).astype(np.uint8)
 
 
-def _camera(view: View, size: Size) -> Camera:
+def _camera(view: View, size: Size) -> DepthView:
     assert view.depth is not None
     left, top = _offset(view, size)
     intrinsics = view.intrinsics[0].double().numpy().copy()
     intrinsics[:2, 2] -= left, top
     depth = view.depth[0, 0, top : top + size[1], left : left + size[0]].numpy()
-    return Camera(depth, intrinsics, view.camera_from_world[0].double().numpy())
+    return DepthView(depth, intrinsics, view.camera_from_world[0].double().numpy())
 
 
 @contextmanager

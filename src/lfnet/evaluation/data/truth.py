@@ -1,6 +1,9 @@
 """Where a point of one picture truly lies in another: plain NumPy, in double precision.
 
 A `Truth` knows nothing of features. It answers in pixels (x, y), the centre of the top-left pixel at (0, 0).
+
+What decides is shared with nothing that is measured: this file alone samples depth and projects points. The rule of
+depth edges is that of `lfnet.geometry.depth`, and a test holds both to the same numbers.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from lfnet.errors import UserError
+from lfnet.geometry.depth import MAX_STEP, DepthView
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,16 +61,15 @@ def inside(points: Float[Array, "N 2"], size: tuple[int, int]) -> Bool[Array, " 
         return low & (points[:, 0] < size[0] - 0.5) & (points[:, 1] < size[1] - 0.5)
 
 
-def sample_depth(depth: Float[Array, "H W"], points: Float[Array, "N 2"], *, step: float = 0.05) -> Float[Array, " N"]:
+def sample_depth(depth: Float[Array, "H W"], points: Float[Array, "N 2"]) -> Float[Array, " N"]:
     """Depth at sub-pixel places, without blending across edges.
 
     Inverse depth is interpolated between the four neighbours (exact on a plane) if all have one and none
-    is farther from another than the relative `step`; elsewhere the nearest pixel is taken.
+    is farther from another than the relative `MAX_STEP`; elsewhere the nearest pixel is taken.
 
     Args:
         depth: z in the camera frame, any unit; 0 = unknown.
         points: pixels (x, y).
-        step: relative difference of depth that counts as an edge.
 
     Returns:
         depth, 0 where unknown or outside of the picture.
@@ -91,7 +94,7 @@ def sample_depth(depth: Float[Array, "H W"], points: Float[Array, "N 2"], *, ste
         ],
         axis=1,
     )
-    smooth = (corners.min(axis=1) > 0) & (corners.max(axis=1) <= (1 + step) * corners.min(axis=1))
+    smooth = (corners.min(axis=1) > 0) & (corners.max(axis=1) <= (1 + MAX_STEP) * corners.min(axis=1))
     inverse = (weights / np.where(corners > 0, corners, np.inf)).sum(axis=1)
     blended = 1.0 / np.where(smooth, inverse, 1.0)
     nearest = corners[np.arange(len(corners)), weights.argmax(axis=1)]
@@ -127,24 +130,7 @@ class HomographyTruth:
         return places, inside(places, self.size_a)
 
 
-@dataclass(frozen=True)
-class Camera:
-    """One posed picture with a depth map."""
-
-    depth: Float[Array, "H W"]
-    """z in the camera frame in the unit of the poses; 0 = unknown."""
-    intrinsics: Float[Array, "3 3"]
-    """Pixels from camera coordinates."""
-    camera_from_world: Float[Array, "4 4"]
-    """Rigid transform."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height, pixels."""
-        return self.depth.shape[1], self.depth.shape[0]
-
-
-def project(source: Camera, target: Camera, points: Float[Array, "N 2"], *, tolerance: float) -> Places:
+def project(source: DepthView, target: DepthView, points: Float[Array, "N 2"], *, tolerance: float) -> Places:
     """Places in `target` of points of `source`, through the depth of `source` and both poses.
 
     Args:
@@ -174,8 +160,8 @@ def project(source: Camera, target: Camera, points: Float[Array, "N 2"], *, tole
 class DepthTruth:
     """Two posed pictures with depth maps; a point is seen only where the depths agree."""
 
-    camera_a: Camera
-    camera_b: Camera
+    camera_a: DepthView
+    camera_b: DepthView
     tolerance: float = 0.05
     """Relative difference of depth that still is the same surface (5 %, as in training)."""
 
