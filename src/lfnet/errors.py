@@ -7,6 +7,10 @@ class UserError(ValueError):
     """Something that the user can mend; the message names it, what was expected, what came, and the likely remedy."""
 
 
+class UsageError(UserError):
+    """Options that are unknown, can't be meant, or don't go together: the command ends with exit code 2."""
+
+
 def one_line(error: BaseException | str) -> str:
     """What an error says, without its line breaks; its type where it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -37,7 +37,8 @@ class FeatureStore:
     def __init__(self, output: Path, fingerprint: str, overwrite: bool = False) -> None:
         self.output = output
         self.fingerprint = fingerprint
-        self.folder = output.with_name(output.name + ".parts")
+        target = output.resolve()
+        self.folder = target.with_name(target.name + ".parts")
         self._note = self.folder / "settings.json"
         self._replacement = self.folder / "replaces"
         if overwrite:
@@ -45,7 +46,7 @@ class FeatureStore:
         # A replacement that was stopped resumes, whether or not it is asked for again.
         self._replaces = overwrite or self._replacement.exists()
         self._base = None if self._replaces or not output.exists() else output
-        make_folder(output.parent)
+        make_folder(target.parent)
         self._check_same_settings()
 
     def names(self) -> set[str]:

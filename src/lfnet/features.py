@@ -16,7 +16,7 @@ class Features:
     """The local features of one picture, as NumPy arrays.
 
     Raises:
-        ValueError: an array has the wrong shape, or holds NaN or infinity.
+        UserError: an array has the wrong shape, or holds NaN or infinity.
     """
 
     keypoints: NDArray[np.float32]
@@ -135,7 +135,7 @@ class Features:
             Features of the same picture.
 
         Raises:
-            ValueError: k is negative.
+            UserError: k is negative.
         """
         if k < 0:
             raise UserError(f"k must not be negative, got {k}")
@@ -154,7 +154,7 @@ class Features:
             Features of the resized picture.
 
         Raises:
-            ValueError: the size is not positive.
+            UserError: the size is not positive.
         """
         keypoints = resize_keypoints(self.keypoints, self.image_size, image_size)
         (width, height), (new_width, new_height) = self.image_size, image_size
@@ -170,7 +170,7 @@ class Matches:
     """Pairs of features, one of picture a and one of picture b.
 
     Raises:
-        ValueError: an array has the wrong shape, or a score is NaN.
+        UserError: an array has the wrong shape, or a score is NaN.
     """
 
     indices: NDArray[np.int64]

@@ -25,6 +25,7 @@ from lfnet.features import Features
 from lfnet.files.atomic import held
 from lfnet.images import MAX_PIXELS, ImageError, list_images, read_grey, read_image, shrink, to_grey
 from lfnet.models.config import ExtractionSettings
+from lfnet.settings import require_above, require_at_least
 
 if TYPE_CHECKING:
     from lfnet.models.lfnet import LFNet
@@ -37,21 +38,40 @@ _NARROW = 64
 
 
 @dataclass(frozen=True)
-class FileSettings:
-    """How pictures become a features file."""
+class PictureSettings:
+    """How a picture is read, and what is looked for in it."""
 
     extraction: ExtractionSettings = field(default_factory=ExtractionSettings)
     """How many keypoints, how good, at which octaves."""
-    resize: int | None = 1600
-    """Long side that larger pictures are worked at, in pixels; None: as they are. Keypoints are always in
-    pixels of the picture as stored."""
+    resize: int = 1600
+    """Long side that larger pictures are worked at, in pixels; 0 works at full size. Keypoints are always in pixels of
+    the whole picture."""
+    max_megapixels: float = MAX_PIXELS / 1e6
+    """Largest picture that is decoded."""
+
+    def __post_init__(self) -> None:
+        require_at_least(self, "", {"resize": 0})
+        require_above(self, "", {"max_megapixels": 0})
+
+    @property
+    def max_pixels(self) -> int:
+        """Largest picture that is decoded, in pixels."""
+        return round(self.max_megapixels * 1e6)
+
+    @property
+    def long_side(self) -> int | None:
+        """Long side that larger pictures are worked at, in pixels; None where they stay as they are."""
+        return self.resize or None
+
+
+@dataclass(frozen=True)
+class FileSettings(PictureSettings):
+    """How pictures become a features file."""
+
     half: bool = False
     """Store descriptors and scores in 16 bits."""
     masks: Path | None = None
-    """Folder of masks, zero where no keypoint may be, named as the picture, or so with .png added or
-    instead."""
-    max_pixels: int = MAX_PIXELS
-    """Largest picture decoded, in pixels."""
+    """Folder of masks (zero: no keypoints here), named as the picture, or so with .png added or instead."""
 
     def fingerprint(self, weights: str) -> str:
         """What decides the features, as text: two runs may share a file only where it is equal."""
@@ -59,7 +79,7 @@ class FileSettings:
             {
                 "weights": weights,
                 "extraction": asdict(self.extraction),
-                "resize": self.resize or None,
+                "resize": self.long_side,
                 "half": self.half,
                 "masks": str(self.masks.resolve()) if self.masks else None,
             },
@@ -245,7 +265,7 @@ def _read_picture(name: str, path: Path, settings: FileSettings) -> _Picture:
         raise ImageError(ascii(str(path)), "its name is not UTF-8, as HDF5 wants it", "rename it") from error
     pixels = read_image(path, max_pixels=settings.max_pixels)
     size = (pixels.shape[1], pixels.shape[0])
-    small = shrink(pixels, settings.resize)
+    small = shrink(pixels, settings.long_side)
     mask = None
     if settings.masks is not None:
         full = read_mask(settings.masks, name, max_pixels=settings.max_pixels)
@@ -253,7 +273,7 @@ def _read_picture(name: str, path: Path, settings: FileSettings) -> _Picture:
             cause = f"its mask is {full.shape[1]}x{full.shape[0]}, the picture {size[0]}x{size[1]}"
             raise ImageError(path, cause, "make the mask for the picture as stored, before any EXIF rotation")
         # Area averaging: a pixel of the smaller picture is usable where everything under it is.
-        mask = shrink(full.astype(np.uint8) * 255, settings.resize) == 255
+        mask = shrink(full.astype(np.uint8) * 255, settings.long_side) == 255
     return _Picture(name, to_grey(small), mask, size)
 
 

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfnet.features import Features, Matches
+from lfnet.file_extraction import PictureSettings
 from lfnet.files.hdf5 import replacing_hdf5
-from lfnet.images import MAX_PIXELS, read_image, shrink
+from lfnet.images import read_image, shrink
 from lfnet.integrations import hloc
 from lfnet.matching import Geometry, mutual_nearest_neighbours, verify
-from lfnet.models.config import ExtractionSettings
+from lfnet.settings import ConfigError, require_above, require_at_least, require_within
 
 if TYPE_CHECKING:
     from lfnet.models.lfnet import LFNet
@@ -30,15 +31,25 @@ class MatchSettings:
     """How matches are made and checked."""
 
     ratio: float | None = None
-    """Lowe's ratio test; None, as the authors of LF-Net advise, leaves it out."""
+    """Lowe's ratio test, such as 0.9; None leaves it out, as the authors of LF-Net advise."""
     max_distance: float | None = None
-    """Largest distance of descriptors; None: no limit."""
+    """Largest distance of descriptors, in [0, 2]; None: no limit."""
     geometry: Geometry | None = None
-    """Keep only the matches that one geometry explains; None: all mutual nearest neighbours."""
+    """Keep only matches that one homography, fundamental or essential matrix explains (MAGSAC++); None: all mutual
+    nearest neighbours."""
     threshold: float = 3.0
-    """Largest error of an inlier of that geometry, in pixels."""
+    """Largest error of such a match, in pixels."""
     intrinsics: tuple[float, float, float, float] | None = None
-    """fx, fy, cx, cy of both cameras in pixels, for "essential"."""
+    """fx, fy, cx, cy of both cameras in pixels, for an essential matrix."""
+
+    def __post_init__(self) -> None:
+        require_within(self, "", {"ratio": (0, 1)})
+        require_above(self, "", {"ratio": 0, "threshold": 0})
+        require_at_least(self, "", {"max_distance": 0})
+        if self.geometry == "essential" and self.intrinsics is None:
+            raise ConfigError("geometry: essential needs intrinsics fx fy cx cy; without them use fundamental")
+        if self.intrinsics is not None and not (np.isfinite(self.intrinsics).all() and min(self.intrinsics[:2]) > 0):
+            raise ConfigError(f"intrinsics: expected fx and fy above 0, and a centre in pixels, got {self.intrinsics}")
 
 
 @dataclass(frozen=True)
@@ -75,7 +86,7 @@ def match_features(
         All mutual matches, those kept, and the model of the geometry or None.
 
     Raises:
-        ValueError: as `mutual_nearest_neighbours` and `verify`.
+        UserError: as `mutual_nearest_neighbours` and `verify`.
     """
     mutual = mutual_nearest_neighbours(
         features_a, features_b, ratio=settings.ratio, max_distance=settings.max_distance
@@ -94,14 +105,7 @@ def match_features(
 
 
 def match_pictures(
-    model: LFNet,
-    path_a: str | Path,
-    path_b: str | Path,
-    extraction: ExtractionSettings,
-    settings: MatchSettings,
-    *,
-    resize: int | None = 1600,
-    max_pixels: int = MAX_PIXELS,
+    model: LFNet, path_a: str | Path, path_b: str | Path, pictures: PictureSettings, settings: MatchSettings
 ) -> PictureMatch:
     """Extract and match two pictures, each turned upright as its EXIF orientation says.
 
@@ -109,21 +113,21 @@ def match_pictures(
         model: the network.
         path_a: first picture.
         path_b: second picture.
-        extraction: how to extract.
+        pictures: how to read and extract.
         settings: how to match.
-        resize: long side that larger pictures are worked at; None: as they are.
-        max_pixels: largest picture decoded.
 
     Returns:
         Pictures, features in their pixels, and matches.
 
     Raises:
         ImageError: a picture can't be read.
-        ValueError: as `match_features`.
+        UserError: as `match_features`.
     """
-    images = [read_image(path, max_pixels=max_pixels, exif_rotate=True) for path in (path_a, path_b)]
+    images = [read_image(path, max_pixels=pictures.max_pixels, exif_rotate=True) for path in (path_a, path_b)]
     features = [
-        model.extract([shrink(image, resize)], settings=extraction)[0].resized((image.shape[1], image.shape[0]))
+        model.extract([shrink(image, pictures.long_side)], settings=pictures.extraction)[0].resized(
+            (image.shape[1], image.shape[0])
+        )
         for image in images
     ]
     mutual, matches, geometry = match_features(features[0], features[1], settings)
@@ -153,16 +157,15 @@ def match_feature_file(
     Raises:
         FeatureFileError: the features can't be read, or a picture of a pair isn't among them.
         OSError: the output can't be written.
-        ValueError: as `match_features`.
+        UserError: as `match_features`.
     """
     total = 0
     with hloc.open_file(features) as source:
         missing = sorted({name for pair in pairs for name in pair if name not in source})
         if missing:
             some = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
-            raise hloc.FeatureFileError(
-                f"{features}: {len(missing)} pictures of the list are not in it: {some}"
-            )
+            raise hloc.FeatureFileError(f"{features}: {len(missing)} pictures of the list are not in it: {some}")
+        _refuse_equal_names(pairs)
         read = lru_cache(_FEATURES_KEPT)(lambda name: hloc.read_features(source, name))
         with replacing_hdf5(output) as (target, beneath):
             for name_a, name_b in pairs:
@@ -173,6 +176,17 @@ def match_feature_file(
                 if progress is not None:
                     progress(1)
     return total
+
+
+def _refuse_equal_names(pairs: list[tuple[str, str]]) -> None:
+    """hloc's names of pairs lose the slashes within names, so two pairs may have one."""
+    taken: dict[str, tuple[str, str]] = {}
+    for pair in pairs:
+        name = hloc.names_to_pair(*pair)
+        if name in taken:
+            both = " and ".join(map(" ".join, (taken[name], pair)))
+            raise hloc.FeatureFileError(f"{both}: both are {name} in hloc's layout; rename a picture or its folder")
+        taken[name] = pair
 
 
 def _camera_matrix(intrinsics: tuple[float, float, float, float] | None) -> NDArray[np.float64] | None:

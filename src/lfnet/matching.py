@@ -35,7 +35,7 @@ def nearest_neighbours(
         index is -1 and the distance infinite.
 
     Raises:
-        ValueError: the two don't go together.
+        UserError: the two don't go together.
     """
     _check_comparable(descriptors_a, descriptors_b)
     index, _, _ = _nearest(_as_vectors(descriptors_a), _as_vectors(descriptors_b))
@@ -64,7 +64,7 @@ class Neighbours:
             descriptors_b: (Nb, D) of the same type; of equal distances the first counts.
 
         Raises:
-            ValueError: the two don't go together.
+            UserError: the two don't go together.
         """
         if len(descriptors_a) == 0 or len(descriptors_b) == 0:
             none = np.full(len(descriptors_a), np.inf, np.float32)
@@ -85,7 +85,7 @@ class Neighbours:
             (M, 2) index in a and in b, in the order of a.
 
         Raises:
-            ValueError: a ratio outside (0, 1].
+            UserError: a ratio outside (0, 1].
         """
         if ratio is not None and not 0 < ratio <= 1:
             raise UserError(f"ratio must be in (0, 1], got {ratio}")
@@ -117,7 +117,7 @@ def mutual_nearest_neighbours(
         1] for descriptors of unit length; for binary descriptors it is the share of bits that agree.
 
     Raises:
-        ValueError: descriptors of different length or type, or a ratio outside (0, 1].
+        UserError: descriptors of different length or type, or a ratio outside (0, 1].
 
     Source: Ono et al. 2018, section 4.1, for matching by nearest neighbours without the ratio test.
     """
@@ -166,13 +166,13 @@ def verify(
         that agree: no matches and None.
 
     Raises:
-        ValueError: another geometry, no intrinsics for "essential", or a threshold that is not positive.
+        UserError: another geometry, no intrinsics for "essential", or a threshold that is not positive.
 
     Source: Barath et al., "MAGSAC++", CVPR 2020, as implemented in OpenCV's USAC.
     """
     if geometry not in _MINIMUM_MATCHES:
         raise UserError(f"geometry must be one of {', '.join(_MINIMUM_MATCHES)}, got {geometry!r}")
-    if threshold <= 0:
+    if not threshold > 0:
         raise UserError(f"threshold must be positive, got {threshold} px")
     if geometry == "essential" and intrinsics_a is None:
         raise UserError("an essential matrix needs intrinsics_a: give them, or verify by 'fundamental'")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from lfnet.errors import UserError
@@ -16,15 +17,40 @@ class ConfigError(UserError):
 
 
 def require_at_least(config: Any, path: str, least: Mapping[str, float]) -> None:
-    """Check that settings are not smaller than they may be.
+    """Check that settings are numbers not smaller than they may be; None, a setting left out, passes.
 
     Raises:
         ConfigError: naming the first setting that is, as `path.name`.
     """
     for name, bound in least.items():
-        value = getattr(config, name)
-        if not value >= bound:
-            raise ConfigError(f"{path}.{name}: expected at least {bound:g}, got {value}")
+        _require(config, path, name, lambda value, bound=bound: value >= bound, f"at least {bound:g}")
+
+
+def require_above(config: Any, path: str, bounds: Mapping[str, float]) -> None:
+    """Check that settings are numbers above a bound; None, a setting left out, passes.
+
+    Raises:
+        ConfigError: naming the first setting that is not, as `path.name`.
+    """
+    for name, bound in bounds.items():
+        _require(config, path, name, lambda value, bound=bound: value > bound, f"a number above {bound:g}")
+
+
+def require_within(config: Any, path: str, ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Check that settings lie between two numbers, or at one of them; None, a setting left out, passes.
+
+    Raises:
+        ConfigError: naming the first setting that does not, as `path.name`.
+    """
+    for name, (low, high) in ranges.items():
+        within = f"a number in [{low:g}, {high:g}]"
+        _require(config, path, name, lambda value, low=low, high=high: low <= value <= high, within)
+
+
+def _require(config: Any, path: str, name: str, fits: Callable[[float], bool], expected: str) -> None:
+    value = getattr(config, name)
+    if value is not None and not (math.isfinite(value) and fits(value)):
+        raise ConfigError(f"{path}{'.' * bool(path)}{name}: expected {expected}, got {value}")
 
 
 def require_odd(config: Any, path: str, names: tuple[str, ...]) -> None:

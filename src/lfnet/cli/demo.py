@@ -2,52 +2,53 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lfnet.cli.options import Model
 from lfnet.evaluation.protocols.matching import ALL_TURNS
+from lfnet.settings import ConfigError, require_at_least
 
 if TYPE_CHECKING:
     from lfnet.evaluation.results import Results
 
 
-def demo(
-    output: Path = Path("demo"),
-    weights: str = "lfnet-cpu",
-    turns: tuple[int, ...] = ALL_TURNS,
-    max_keypoints: int = 512,
-    device: str = "auto",
-    threads: int | None = None,
-) -> None:
-    """Match the stereo pair that scikit-image bundles, its second picture turned, beside RootSIFT.
+@dataclass(frozen=True)
+class Command(Model):
+    """Match the stereo pair that scikit-image bundles, its second picture turned, beside RootSIFT."""
 
-    Args:
-        output: folder for pictures of the matches, the page index.html and results.json.
-        weights: packaged weights by name, or a path.
-        turns: degrees, clockwise, that the second picture is turned by.
-        max_keypoints: budget of keypoints of a picture, for both methods.
-        device: auto, cpu, cuda or cuda:N.
-        threads: of PyTorch and OpenCV; as many as they choose if left out.
+    output: Path = Path("demo")
+    """Folder for pictures of the matches, the page index.html and results.json."""
+    turns: tuple[int, ...] = ALL_TURNS
+    """Degrees, clockwise, that the second picture is turned by."""
+    max_keypoints: int = 512
+    """Budget of keypoints of a picture, for both methods."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(self, "", {"max_keypoints": 1})
+        if not self.turns:
+            raise ConfigError("turns: expected at least one angle in degrees")
+
+
+def run(command: Command) -> int:
+    """Match, and print the table of turns.
 
     Raises:
         ModuleNotFoundError: scikit-image is not installed.
-        UsageError: options that make no sense.
     """
     from lfnet.cli.evaluate import status, typed
-    from lfnet.cli.options import UsageError, keypoint_limits, pick_device
     from lfnet.evaluation.feature_source import FeatureSource
     from lfnet.evaluation.methods.extractors import make_methods
     from lfnet.evaluation.protocols.matching import SweepSettings
     from lfnet.reports.demo import run_demo
 
-    keypoint_limits(max_keypoints, 0.0, 0.0)
-    if not turns:
-        raise UsageError("--turns needs at least one angle in degrees")
-    source = FeatureSource(make_methods([weights, "rootsift"], str(pick_device(device, threads))))
-    settings = SweepSettings(turns=turns, zooms=(), budget=max_keypoints)
-    drawn = min(turns, key=lambda degrees: (abs(degrees - 120), degrees))
+    source = FeatureSource(make_methods([command.weights, "rootsift"], str(command.pick())))
+    settings = SweepSettings(turns=command.turns, zooms=(), budget=command.max_keypoints)
+    drawn = min(command.turns, key=lambda degrees: (abs(degrees - 120), degrees))
     with status() as progress:
-        files = run_demo(output, source, settings, progress, drawn_turn=drawn, command=typed())
+        files = run_demo(command.output, source, settings, progress, drawn_turn=drawn, command=typed())
     print("A real stereo pair (Middlebury motorcycle, from scikit-image), the second picture turned:\n")
     print(turn_table(files.results))
     print("\nscore: of the keypoints of one picture that the other sees, the share whose nearest descriptor")
@@ -56,6 +57,7 @@ def demo(
         print(f"matches drawn  {picture}")
     print(f"page           {files.page}")
     print(f"numbers        {files.json}")
+    return 0
 
 
 def turn_table(results: Results, metric: str = "matching_score@5") -> str:

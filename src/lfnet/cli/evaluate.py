@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from lfnet.cli.options import UsageError, pick_device
+from lfnet.cli.options import Device
+from lfnet.errors import UsageError, UserError
 from lfnet.evaluation.data.data_settings import DataSettings
 from lfnet.evaluation.suite import BenchmarkSettings, ProtocolName
 from lfnet.progress import Say
+from lfnet.settings import ConfigError
 
 if TYPE_CHECKING:
     from lfnet.reports.benchmark.run import Request
@@ -25,7 +27,7 @@ PAIR_PROTOCOLS: tuple[ProtocolName, ...] = ("matching", "sweep", "pose", "homogr
 
 
 @dataclass(frozen=True)
-class Machine:
+class Machine(Device):
     """With what it is measured, and where results go."""
 
     methods: tuple[str, ...] = METHODS
@@ -36,10 +38,11 @@ class Machine:
     """Folder for results.json, tables.md, index.html, pictures and the cache; earlier results in it are replaced."""
     cache: Path | None = None
     """Folder that features, matches and measures are kept in; `cache` in the output if left out."""
-    threads: int | None = None
-    """Threads of PyTorch and OpenCV; all cores if left out."""
-    device: str = "auto"
-    """PyTorch device of the models: auto, cpu, cuda or cuda:N."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.methods:
+            raise ConfigError("methods: name at least one")
 
 
 @dataclass(frozen=True)
@@ -92,35 +95,37 @@ class CompareCommand:
     """Methods with different names in the two, each as BEFORE=AFTER."""
 
 
-Command = (
-    Annotated[QuickCommand, tyro.conf.subcommand("quick", prefix_name=False)]
-    | Annotated[RunCommand, tyro.conf.subcommand("run", prefix_name=False)]
-    | Annotated[ReportCommand, tyro.conf.subcommand("report", prefix_name=False)]
-    | Annotated[CompareCommand, tyro.conf.subcommand("compare", prefix_name=False)]
-)
-
-
-def evaluate(command: Annotated[Command, tyro.conf.arg(name="")]) -> int:
+@dataclass(frozen=True)
+class Command:
     """Measure features by matching score, pose, homography, rotation, scale, structure from motion and cost.
 
     Every method gets the same pictures at the same size with the same budget of keypoints. Features, matches and
     measures are cached under everything that decides them: the same command repeats a run in seconds.
-
-    Args:
-        command: what to do.
     """
-    if isinstance(command, ReportCommand):
+
+    task: Annotated[
+        Annotated[QuickCommand, tyro.conf.subcommand("quick", prefix_name=False)]
+        | Annotated[RunCommand, tyro.conf.subcommand("run", prefix_name=False)]
+        | Annotated[ReportCommand, tyro.conf.subcommand("report", prefix_name=False)]
+        | Annotated[CompareCommand, tyro.conf.subcommand("compare", prefix_name=False)],
+        tyro.conf.arg(name=""),
+    ]
+    """What to do."""
+
+
+def run(command: Command) -> int:
+    """Measure, report or compare: 0, or 1 where something could not be measured."""
+    task = command.task
+    if isinstance(task, ReportCommand):
         from lfnet.reports.benchmark.run import write_report
 
-        print(f"wrote {', '.join(map(str, write_report(command.folder)))}")
+        print(f"wrote {', '.join(map(str, write_report(task.folder)))}")
         return 0
-    if isinstance(command, CompareCommand):
-        return _compare(command)
-    if not command.machine.methods:
-        raise UsageError("--methods: name at least one")
-    device = str(pick_device(command.machine.device, command.machine.threads))
-    request = _quick_request() if isinstance(command, QuickCommand) else _request(command)
-    return _run(request, command.machine, device)
+    if isinstance(task, CompareCommand):
+        return _compare(task)
+    device = str(task.machine.pick())
+    request = _quick_request() if isinstance(task, QuickCommand) else _request(task)
+    return _run(request, task.machine, device)
 
 
 def _request(command: RunCommand) -> Request:
@@ -133,12 +138,12 @@ def _request(command: RunCommand) -> Request:
         raise UsageError("--protocols structure needs folders of photos: --photos FOLDER ...")
     datasets, lines = open_all(command.data, command.pairs)
     if command.data and not datasets:
-        raise ValueError(lines[0])
+        raise UserError(lines[0])
     tuning = None
     if command.tuning is not None:
         opened, wrong = open_all([command.tuning], command.pairs)
         if wrong:
-            raise ValueError(f"--tuning: {wrong[0]}")
+            raise UserError(f"--tuning: {wrong[0]}")
         tuning = opened[0]
     protocols = command.protocols
     if command.photos and "structure" not in protocols:

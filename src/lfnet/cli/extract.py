@@ -3,109 +3,72 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
+from lfnet.cli.options import Model, check_output
+from lfnet.errors import UsageError, UserError
+from lfnet.file_extraction import ExtractionReport, FileSettings, extract_files, name_images
 from lfnet.files.checksum import checksum
-
-if TYPE_CHECKING:
-    from lfnet.file_extraction import ExtractionReport, FileSettings
+from lfnet.settings import require_at_least
 
 
-def extract(
-    paths: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATHS")],
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
-    weights: str = "lfnet-cpu",
-    max_keypoints: int = 1024,
-    min_score: float = 0.0,
-    min_distance: float = 0.0,
-    resize: int = 1600,
-    masks: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
-    half: bool = False,
-    upright: bool = False,
-    single_scale: bool = False,
-    root: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None,
-    max_megapixels: float = 100.0,
-    device: str = "auto",
-    batch_size: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None,
-    threads: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None,
-    overwrite: bool = False,
-) -> int:
+@dataclass(frozen=True)
+class Command:
     """Extract features of pictures into one HDF5 file in hloc's layout.
 
     An interrupted run resumes when you run it again. Keypoints are in pixels of the image
     as stored (its EXIF orientation not applied), as hloc and COLMAP expect.
-
-    Args:
-        paths: Pictures, and folders that are searched for pictures to any depth.
-        output: Features file to make or to continue.
-        weights: Name of packaged weights, or a safetensors file.
-        max_keypoints: Most keypoints of a picture.
-        min_score: Leave out keypoints of a lower score, in [0, 1].
-        min_distance: Leave out keypoints nearer than this to a better one, in pixels of the size worked at.
-        resize: Long side that larger pictures are worked at, in pixels; 0 works at full size.
-        masks: Folder of masks (zero: no keypoints here), named as the picture, or so with .png added or
-            instead.
-        half: Store descriptors and scores in 16 bits.
-        upright: Keep every orientation at 0, for pictures that are never turned.
-        single_scale: Keep every scale at that of its octave, for pictures taken from like distances.
-        root: Folder that names in the file are relative to; otherwise each folder given is its own root.
-        max_megapixels: Largest picture that is decoded.
-        device: auto, cpu, cuda or cuda:N.
-        batch_size: Pictures at once; 1 on a CPU and 8 on a GPU unless given.
-        threads: CPU threads; all unless given.
-        overwrite: Start again where the file exists.
     """
+
+    paths: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATHS")]
+    """Pictures, and folders that are searched for pictures to any depth."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Features file to make or to continue."""
+    root: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Folder that names in the file are relative to; otherwise each folder given is its own root."""
+    batch_size: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Pictures at once; 1 on a CPU and 8 on a GPU unless given."""
+    overwrite: bool = False
+    """Start again where the file exists."""
+    model: Annotated[Model, tyro.conf.arg(name="")] = field(default_factory=Model)
+    how: Annotated[FileSettings, tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes] = field(
+        default_factory=FileSettings
+    )
+
+    def __post_init__(self) -> None:
+        require_at_least(self, "", {"batch_size": 1})
+
+
+def run(command: Command) -> int:
+    """Extract, and tell what came out: 0, or 1 where pictures failed."""
     from tqdm import tqdm
 
-    from lfnet.cli.options import (
-        UsageError,
-        check_output,
-        keypoint_limits,
-        load_model,
-        long_side,
-        pick_device,
-        pixel_limit,
-    )
-    from lfnet.file_extraction import FileSettings, extract_files, name_images
-    from lfnet.models.config import ExtractionSettings
     from lfnet.models.weights import resolve_weights
 
-    if not paths:
+    if not command.paths:
         raise UsageError("no pictures given: name files or folders")
-    if batch_size is not None and batch_size < 1:
-        raise UsageError(f"--batch-size must be at least 1, got {batch_size}")
-    keypoint_limits(max_keypoints, min_score, min_distance)
+    masks = command.how.masks
     if masks is not None and not masks.is_dir():
-        raise ValueError(f"--masks {masks}: no such folder")
-    images = name_images(paths, root)
-    check_output(output, images.values())
-    target = pick_device(device, threads)
-    model = load_model(weights, target)
-    settings = FileSettings(
-        ExtractionSettings(
-            max_keypoints, min_score, upright=upright, single_scale=single_scale, min_distance=min_distance
-        ),
-        resize=long_side(resize),
-        half=half,
-        masks=masks,
-        max_pixels=pixel_limit(max_megapixels),
-    )
-    size = batch_size if batch_size is not None else 8 if target.type == "cuda" else 1
+        raise UserError(f"--masks {masks}: no such folder")
+    images = name_images(command.paths, command.root)
+    check_output(command.output, images.values())
+    model = command.model.load()
     with tqdm(total=len(images), unit="picture", disable=None, file=sys.stderr) as bar:
         report = extract_files(
             model,
             images,
-            output,
-            settings,
-            weights=_identity(resolve_weights(weights)),
-            batch_size=size,
-            overwrite=overwrite,
+            command.output,
+            command.how,
+            weights=_identity(resolve_weights(command.model.weights)),
+            batch_size=command.batch_size or (8 if next(model.parameters()).is_cuda else 1),
+            overwrite=command.overwrite,
             progress=bar.update,
         )
-    return _tell(report, output, settings)
+    return _tell(report, command.output)
 
 
 def _identity(weights: Path) -> str:
@@ -113,7 +76,7 @@ def _identity(weights: Path) -> str:
     return f"{weights.stem} {checksum(weights)[:16]}"
 
 
-def _tell(report: ExtractionReport, output: Path, settings: FileSettings) -> int:
+def _tell(report: ExtractionReport, output: Path) -> int:
     before = f", {report.skipped} were there already" if report.skipped else ""
     print(f"{output}: {report.written} pictures with {report.keypoints} keypoints added{before}")
     if report.without_keypoints:

@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
+from lfnet.errors import UsageError
 
-def info(
-    what: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="WEIGHTS | FILE.h5")] = "", names: bool = False
-) -> int:
-    """What is installed, or what is in a weights or features file.
 
-    Args:
-        what: Name of packaged weights, a safetensors file, or an HDF5 file of features or matches; nothing:
-            the installation.
-        names: List every picture, or pair, of an HDF5 file instead.
-    """
-    if not what:
-        return _installation()
+@dataclass(frozen=True)
+class Command:
+    """What is installed, or what is in a weights or features file."""
+
+    what: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="WEIGHTS | FILE.h5")] = ""
+    """Name of packaged weights, a safetensors file, or an HDF5 file of features or matches; nothing: the
+    installation."""
+    names: bool = False
+    """List every picture, or pair, of an HDF5 file instead."""
+
+
+def run(command: Command) -> int:
+    """Print it."""
     import h5py
 
-    from lfnet.cli.options import UsageError
-
-    if Path(what).is_file() and (Path(what).suffix in (".h5", ".hdf5") or h5py.is_hdf5(what)):
-        return _hdf5(Path(what), names)
-    if names:
-        raise UsageError(f"--names lists what is in an HDF5 file, and {what} is none")
-    return _weights(what)
+    path = Path(command.what)
+    if command.what and path.is_file() and (path.suffix in (".h5", ".hdf5") or h5py.is_hdf5(path)):
+        return _hdf5(path, command.names)
+    if command.names:
+        raise UsageError(f"--names lists what is in an HDF5 file, and {command.what or 'the installation'} is none")
+    return _weights(command.what) if command.what else _installation()
 
 
 def _installation() -> int:

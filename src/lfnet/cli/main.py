@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
-from lfnet.errors import one_line
+from lfnet.errors import UsageError, UserError, one_line
 
 COMMANDS = {
     "extract": "pictures to a features file (HDF5, hloc's layout)",
@@ -19,7 +20,7 @@ COMMANDS = {
     "prepare": "make scenes to train on, from photos, RGB-D recordings or COLMAP models",
     "train": "train a model from pairs of known geometry",
 }
-"""Each subcommand and what it does: the function of that name in the module of that name, but for `MODULES`."""
+"""Each subcommand and what it does: by `Command` and `run` of the module of that name, but for `MODULES`."""
 
 MODULES = {"eval": "evaluate"}
 """Subcommands whose name Python has a meaning for already."""
@@ -47,7 +48,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit code: 0 all is done, 1 an error or some pictures failed, 2 wrong usage, 130 interrupted.
     """
     _let_waiting_threads_sleep()
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")  # A terminal of few characters, as cp1252, shows ? for the others.
+    try:
+        code = _dispatch(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # The reader of our output has gone, as in `lfnet info | head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _dispatch(words: list[str]) -> int:
     debug = "--debug" in words or os.environ.get("LFNET_DEBUG", "0") not in ("", "0")
     words = [word for word in words if word != "--debug"]
     if not words or words[0] in ("-h", "--help", "help"):
@@ -59,9 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"lfnet {__version__}")
         return 0
     if words[0] not in COMMANDS:
-        return _fail(
-            f"unknown command {words[0]!r}, expected one of {', '.join(COMMANDS)}; see 'lfnet --help'", 2
-        )
+        return _fail(f"unknown command {words[0]!r}, expected one of {', '.join(COMMANDS)}; see 'lfnet --help'", 2)
     return _run(words[0], words[1:], debug)
 
 
@@ -85,44 +95,41 @@ def _run(name: str, words: list[str], debug: bool) -> int:
         return _call(name, words)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
-    except BrokenPipeError:  # The reader of our output has gone, as in `lfnet info | head`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    except BrokenPipeError:
+        raise
     except Exception as error:
-        from lfnet.cli.options import UsageError
-
-        if isinstance(error, UsageError):
-            return _fail(f"{error}; see 'lfnet {name} --help'", 2)
         message = _explained(name, error)
         if debug or message is None:
             traceback.print_exc()
-        return _fail(
-            message or f"{type(error).__name__}: {error} (a bug: please report it with the lines above)", 1
-        )
+        usage = isinstance(error, UsageError)
+        remedy = f"; see 'lfnet {name} --help'" if usage else ""
+        bug = f"{type(error).__name__}: {error} (a bug: please report it with the lines above)"
+        return _fail(message + remedy if message else bug, 2 if usage else 1)
 
 
 def _call(name: str, words: list[str]) -> int:
-    import tyro
+    from lfnet.cli.parsing import parse
 
-    module = MODULES.get(name, name)
-    function = getattr(import_module(f"lfnet.cli.{module}"), module)
+    module = import_module(f"lfnet.cli.{MODULES.get(name, name)}")
     try:
-        code = tyro.cli(function, prog=f"lfnet {name}", args=words, config=(tyro.conf.FlagCreatePairsOff,))
-    except SystemExit as stop:  # tyro ends so after --help (0) and on wrong usage (2).
-        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 2
-    return code if isinstance(code, int) else 0
+        command = parse(module.Command, f"lfnet {name}", words)
+    except SystemExit:  # The help that was asked for is printed.
+        return 0
+    code = module.run(command)
+    sys.stdout.flush()  # Here, so that a full disk is told as one.
+    return code
 
 
 def _explained(command: str, error: Exception) -> str | None:
     """One line on an error that a user can mend; None for what only a bug of ours can be."""
+    if isinstance(error, UserError):
+        return one_line(error)
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("lfnet"):
         extra = "train" if command == "train" else "demo"
         return f"'{command}' needs the module {error.name!r}: pip install 'lfnet[{extra}]'"
-    if isinstance(error, OSError) and error.strerror:
+    if isinstance(error, OSError) and (error.filename or _remedy(error)):
         place = f"{error.filename}: " if error.filename else ""
         return one_line(f"{place}{error.strerror}{_remedy(error)}")
-    if isinstance(error, (ValueError, OSError)):
-        return one_line(error)
     if isinstance(error, (MemoryError, RuntimeError)):
         from lfnet.file_extraction import is_out_of_memory
 
@@ -135,9 +142,7 @@ def _remedy(error: OSError) -> str:
     import errno
 
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return (
-            "; make room and run the same command again (what is finished is kept, nothing is half-written)"
-        )
+        return "; make room and run the same command again (what is finished is kept, nothing is half-written)"
     return ""
 
 

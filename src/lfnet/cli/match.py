@@ -3,134 +3,109 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 import tyro
 
-from lfnet.cli.options import UsageError
+from lfnet.cli.options import Model, Threads, check_output
+from lfnet.errors import UsageError, UserError
+from lfnet.file_extraction import PictureSettings
+from lfnet.file_matching import MatchSettings, PictureMatch, match_feature_file, match_pictures
 
-if TYPE_CHECKING:
-    from lfnet.file_matching import MatchSettings, PictureMatch
 
-
-def match(
-    inputs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="A B | FEATURES")],
-    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="PATH")] = None,
-    pairs: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
-    geometry: Annotated[
-        Literal["homography", "fundamental", "essential"] | None,
-        tyro.conf.arg(metavar="homography|fundamental|essential"),
-    ] = None,
-    threshold: float = 3.0,
-    intrinsics: Annotated[
-        tuple[float, float, float, float] | None, tyro.conf.arg(metavar="FX FY CX CY")
-    ] = None,
-    ratio: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None,
-    max_distance: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None,
-    weights: str = "lfnet-cpu",
-    max_keypoints: int = 1024,
-    min_score: float = 0.0,
-    min_distance: float = 0.0,
-    resize: int = 1600,
-    upright: bool = False,
-    single_scale: bool = False,
-    max_megapixels: float = 100.0,
-    device: str = "auto",
-    threads: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None,
-) -> int:
+@dataclass(frozen=True)
+class Command:
     """Match two pictures, or the pairs of a list on a features file.
 
     lfnet match A.jpg B.jpg -o matches.png draws what two pictures have in common, each turned upright by its
     EXIF orientation. lfnet match features.h5 --pairs pairs.txt -o matches.h5 writes hloc's matches0 and
     matching_scores0. Matches are mutual nearest neighbours.
-
-    Args:
-        inputs: Two pictures, or one features file.
-        output: Picture of the matches (two pictures; optional), or matches file (features file).
-        pairs: Text file with two names of pictures a line, for a features file.
-        geometry: Keep only matches that one homography, fundamental or essential matrix explains (MAGSAC++).
-        threshold: Largest error of such a match, in pixels.
-        intrinsics: fx fy cx cy of both cameras in pixels, for an essential matrix.
-        ratio: Lowe's ratio test, such as 0.9; the authors of LF-Net warn against it.
-        max_distance: Largest distance of descriptors, in [0, 2].
-        weights: Name of packaged weights, or a safetensors file.
-        max_keypoints: Most keypoints of a picture.
-        min_score: Leave out keypoints of a lower score, in [0, 1].
-        min_distance: Leave out keypoints nearer than this to a better one, in pixels of the size worked at.
-        resize: Long side that larger pictures are worked at, in pixels; 0 works at full size.
-        upright: Keep every orientation at 0, for pictures that are never turned.
-        single_scale: Keep every scale at that of its octave, for pictures taken from like distances.
-        max_megapixels: Largest picture that is decoded.
-        device: auto, cpu, cuda or cuda:N.
-        threads: CPU threads; all unless given.
     """
-    from lfnet.file_matching import MatchSettings
 
-    settings = MatchSettings(ratio, max_distance, geometry, threshold, intrinsics)
-    if geometry == "essential" and intrinsics is None:
-        raise UsageError("--geometry essential needs --intrinsics fx fy cx cy; without them use fundamental")
-    if len(inputs) == 1:
-        if pairs is None or output is None:
-            raise UsageError("one input is a features file and needs --pairs pairs.txt and -o matches.h5")
-        return _match_file(inputs[0], pairs, output, settings)
-    if len(inputs) != 2 or pairs is not None:
-        raise UsageError("expected two pictures, or one features file with --pairs")
-    from lfnet.cli.options import check_output, keypoint_limits, load_model, long_side, pick_device, pixel_limit
-    from lfnet.file_matching import match_pictures
-    from lfnet.models.config import ExtractionSettings
-
-    keypoint_limits(max_keypoints, min_score, min_distance)
-    if output is not None:
-        check_output(output, inputs)
-    _check_drawing(output)
-    model = load_model(weights, pick_device(device, threads))
-    result = match_pictures(
-        model,
-        inputs[0],
-        inputs[1],
-        ExtractionSettings(
-            max_keypoints, min_score, upright=upright, single_scale=single_scale, min_distance=min_distance
-        ),
-        settings,
-        resize=long_side(resize),
-        max_pixels=pixel_limit(max_megapixels),
+    inputs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="A B | FEATURES")]
+    """Two pictures, or one features file."""
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="PATH")] = None
+    """Picture of the matches (two pictures; optional), or matches file (features file)."""
+    pairs: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Text file with two names of pictures a line, for a features file; names with spaces in double quotes, or a tab
+    between."""
+    how: Annotated[MatchSettings, tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes] = field(
+        default_factory=MatchSettings
     )
-    for path, features in zip(inputs, (result.features_a, result.features_b), strict=True):
+    model: Annotated[Model, tyro.conf.arg(name="")] = field(default_factory=Model)
+    pictures: Annotated[PictureSettings, tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes] = field(
+        default_factory=PictureSettings
+    )
+
+
+def run(command: Command) -> int:
+    """Match, and tell what was found."""
+    if command.how.geometry is None and command.how != MatchSettings(command.how.ratio, command.how.max_distance):
+        raise UsageError("--threshold and --intrinsics are of a geometry: give --geometry too, or leave them out")
+    if command.how.geometry not in (None, "essential") and command.how.intrinsics is not None:
+        raise UsageError(f"--intrinsics are for --geometry essential; leave them out for {command.how.geometry}")
+    if len(command.inputs) == 1:
+        return _match_file(command)
+    if len(command.inputs) != 2 or command.pairs is not None:
+        raise UsageError("expected two pictures, or one features file with --pairs")
+    return _match_pictures(command)
+
+
+def _match_pictures(command: Command) -> int:
+    output = command.output
+    if output is not None:
+        check_output(output, command.inputs)
+        _check_drawing(output)
+    first, second = command.inputs
+    result = match_pictures(command.model.load(), first, second, command.pictures, command.how)
+    for path, features in zip(command.inputs, (result.features_a, result.features_b), strict=True):
         note = "" if len(features) else " (blank, or too small)"
         print(f"{path}: {len(features)} keypoints{note}")
     print(f"{len(result.mutual)} mutual nearest neighbours")
-    if geometry is not None:
-        model_name = geometry if geometry == "homography" else f"{geometry} matrix"
-        print(f"{len(result.matches)} of them agree with one {model_name} within {threshold:g} px")
+    if geometry := command.how.geometry:
+        name = geometry if geometry == "homography" else f"{geometry} matrix"
+        print(f"{len(result.matches)} of them agree with one {name} within {command.how.threshold:g} px")
     if output is not None:
         _draw(result, output)
         print(f"Drawn in {output}")
     return 0
 
 
-def _match_file(features: Path, pairs: Path, output: Path, settings: MatchSettings) -> int:
+def _match_file(command: Command) -> int:
+    import h5py
     from tqdm import tqdm
 
-    from lfnet.cli.options import check_output
-    from lfnet.file_matching import match_feature_file
     from lfnet.integrations.hloc import read_pairs
 
+    (features,), pairs, output, threads = command.inputs, command.pairs, command.output, command.model.threads
+    if pairs is None or output is None:
+        raise UsageError("one input is a features file and needs --pairs pairs.txt and -o matches.h5")
+    if command.model != Model(threads) or command.pictures != PictureSettings():
+        raise UsageError(
+            "a features file is matched as it is: --weights, --device and options of extraction are for two pictures"
+        )
     check_output(output, (features, pairs))
+    if output.exists() and not h5py.is_hdf5(output):
+        raise UserError(f"{output}: not an HDF5 file, so it is not overwritten; name another file")
     listed = read_pairs(pairs)
     if not listed:
-        raise ValueError(f"{pairs}: no pairs in it; expected two names of pictures a line")
+        raise UserError(f"{pairs}: no pairs in it; expected two names of pictures a line")
+    Threads(threads).apply()
     with tqdm(total=len(listed), unit="pair", disable=None, file=sys.stderr) as bar:
-        total = match_feature_file(features, listed, output, settings, progress=bar.update)
+        total = match_feature_file(features, listed, output, command.how, progress=bar.update)
     print(f"{output}: {total} matches in {len(listed)} pairs")
     return 0
 
 
-def _check_drawing(output: Path | None) -> None:
+def _check_drawing(output: Path) -> None:
     import cv2
 
-    if output is not None and not (output.suffix and cv2.haveImageWriter(str(output))):
+    if not (output.suffix and cv2.haveImageWriter(str(output))):
         raise UsageError(f"{output}: not a kind of picture that can be written; end the name in .png or .jpg")
+    if output.exists() and not cv2.haveImageReader(str(output)):
+        raise UserError(f"{output}: not a picture, so it is not overwritten; name another file")
 
 
 def _draw(result: PictureMatch, output: Path) -> None:
@@ -139,10 +114,8 @@ def _draw(result: PictureMatch, output: Path) -> None:
     from lfnet.files.atomic import write_bytes
     from lfnet.reports.drawing import draw_matches
 
-    drawing = draw_matches(
-        result.image_a, result.image_b, result.features_a, result.features_b, result.matches
-    )
+    drawing = draw_matches(result.image_a, result.image_b, result.features_a, result.features_b, result.matches)
     encoded, content = cv2.imencode(output.suffix, cv2.cvtColor(drawing, cv2.COLOR_RGB2BGR))
     if not encoded:
-        raise ValueError(f"{output}: the drawing can't be stored in this kind of picture; try .png")
+        raise UserError(f"{output}: the drawing can't be stored in this kind of picture; try .png")
     write_bytes(output, content.tobytes())

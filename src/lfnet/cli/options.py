@@ -1,13 +1,17 @@
-"""What several subcommands share: checks of options, the device, and the model."""
+"""What several subcommands share: options of the machine and the model, and the check of an output."""
 
 from __future__ import annotations
 
-import math
+import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from lfnet.errors import UserError
+import tyro
+
+from lfnet.errors import UsageError, UserError
+from lfnet.settings import require_at_least
 
 if TYPE_CHECKING:
     import torch
@@ -15,63 +19,82 @@ if TYPE_CHECKING:
     from lfnet.models.lfnet import LFNet
 
 
-class UsageError(UserError):
-    """Options that don't go together: the command ends with exit code 2."""
+@dataclass(frozen=True)
+class Threads:
+    """How much of the machine is used."""
+
+    threads: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """CPU threads; as many as PyTorch and OpenCV choose if left out."""
+
+    def __post_init__(self) -> None:
+        require_at_least(self, "", {"threads": 1})
+
+    def apply(self) -> int:
+        """Set the number of threads.
+
+        Returns:
+            That number; where none is given, of the cores.
+        """
+        if self.threads is not None:
+            import cv2
+            import torch
+
+            torch.set_num_threads(self.threads)
+            cv2.setNumThreads(self.threads)
+        return self.threads or os.cpu_count() or 1
 
 
-def pick_device(name: str, threads: int | None = None) -> torch.device:
-    """The device of a name, with the number of CPU threads set.
+@dataclass(frozen=True)
+class Device(Threads):
+    """What the work is done on."""
 
-    Args:
-        name: "auto" (CUDA where there is one, else CPU), "cpu", "cuda" or "cuda:1".
-        threads: CPU threads of PyTorch and OpenCV; None: as many as they choose.
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
 
-    Returns:
-        The device.
+    def pick(self) -> torch.device:
+        """The device, with the number of CPU threads set.
 
-    Raises:
-        ValueError: no such device here.
-        UsageError: a number of threads that isn't positive.
-    """
-    import cv2
-    import torch
+        Returns:
+            For "auto" CUDA where there is one, else the CPU.
 
-    if threads is not None:
-        if threads < 1:
-            raise UsageError(f"--threads must be at least 1, got {threads}")
-        torch.set_num_threads(threads)
-        cv2.setNumThreads(threads)
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"--device {name}: no such device; expected auto, cpu, cuda or cuda:N") from error
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"--device {name}: neither a CPU nor a CUDA device; expected auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; try --device cpu"
-        )
-    return device
+        Raises:
+            UserError: no such device here.
+        """
+        import torch
+
+        self.apply()
+        name, count = self.device, torch.cuda.device_count()
+        if name == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            device = torch.device(name)
+        except RuntimeError as error:
+            raise UserError(f"--device {name}: no such device; expected auto, cpu, cuda or cuda:N") from error
+        if device.type not in ("cpu", "cuda"):
+            raise UserError(f"--device {name}: neither a CPU nor a CUDA device; expected auto, cpu, cuda or cuda:N")
+        if device.type == "cuda" and (device.index or 0) >= count:
+            raise UserError(f"--device {name}: this machine has {count} CUDA devices; try --device cpu")
+        return device
 
 
-def load_model(weights: str | Path, device: torch.device) -> LFNet:
-    """Weights by name or path, on a device.
+@dataclass(frozen=True)
+class Model(Device):
+    """The network, and what it works on."""
 
-    Args:
-        weights: name of packaged weights, or a safetensors file.
-        device: where the model shall work.
+    weights: str = "lfnet-cpu"
+    """Name of packaged weights, or a safetensors file."""
 
-    Returns:
-        The model, ready to extract.
+    def load(self) -> LFNet:
+        """The network on its device, ready to extract.
 
-    Raises:
-        WeightsError: the weights can't be read.
-    """
-    from lfnet.models.lfnet import LFNet
+        Raises:
+            WeightsError: the weights can't be read.
+            UserError: no such device here.
+        """
+        device = self.pick()
+        from lfnet.models.lfnet import LFNet
 
-    return LFNet.from_pretrained(weights).to(device)
+        return LFNet.from_pretrained(self.weights).to(device)
 
 
 def check_output(output: Path, inputs: Iterable[Path]) -> None:
@@ -82,57 +105,14 @@ def check_output(output: Path, inputs: Iterable[Path]) -> None:
         inputs: files that are going to be read.
 
     Raises:
-        UsageError: the output is a folder, or one of the inputs.
+        UsageError: the output is a folder, a device, a pipe, or one of the inputs.
     """
     if output.is_dir():
         raise UsageError(f"{output}: is a folder; name a file")
+    if not output.exists():
+        return
+    if not output.is_file():
+        raise UsageError(f"{output}: is a device or a pipe; name a file")
     for path in inputs:
-        if output.exists() and path.exists() and output.samefile(path):
+        if path.exists() and output.samefile(path):
             raise UsageError(f"{output}: is one of the inputs, and would be overwritten; name another file")
-
-
-def pixel_limit(max_megapixels: float) -> int:
-    """The option `--max-megapixels` in pixels.
-
-    Raises:
-        UsageError: not a number above 0.
-    """
-    if not (math.isfinite(max_megapixels) and max_megapixels > 0):
-        raise UsageError(f"--max-megapixels must be a number above 0, got {max_megapixels}")
-    return round(max_megapixels * 1e6)
-
-
-def long_side(resize: int) -> int | None:
-    """The option `--resize` as a limit.
-
-    Args:
-        resize: in pixels; 0 stands for no limit.
-
-    Returns:
-        Pixels, or None.
-
-    Raises:
-        UsageError: negative.
-    """
-    if resize < 0:
-        raise UsageError(f"--resize must be 0 (as it is) or a long side in pixels, got {resize}")
-    return resize or None
-
-
-def keypoint_limits(max_keypoints: int, min_score: float, min_distance: float) -> None:
-    """Check options that extraction and matching share.
-
-    Args:
-        max_keypoints: at least 1.
-        min_score: in [0, 1].
-        min_distance: at least 0, pixels.
-
-    Raises:
-        UsageError: outside these.
-    """
-    if max_keypoints < 1:
-        raise UsageError(f"--max-keypoints must be at least 1, got {max_keypoints}")
-    if not 0 <= min_score <= 1:
-        raise UsageError(f"--min-score must be in [0, 1], got {min_score}")
-    if not (math.isfinite(min_distance) and min_distance >= 0):
-        raise UsageError(f"--min-distance must be a number of pixels of at least 0, got {min_distance}")

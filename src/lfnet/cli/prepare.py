@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from lfnet.cli.options import pick_device
+from lfnet.cli.options import Threads
 from lfnet.preparation.from_colmap_model import ModelSettings
 from lfnet.preparation.from_photos import PhotoSettings
 from lfnet.preparation.from_recording import RecordingSettings
@@ -28,8 +27,7 @@ class PhotosCommand:
     """Folder of photos, searched to any depth."""
     scene: tyro.conf.Positional[Path]
     """Folder of the scene; it is made, or gone on with."""
-    threads: int | None = None
-    """Threads; all cores if left out."""
+    machine: Annotated[Threads, tyro.conf.arg(name="")] = field(default_factory=Threads)
     how: Annotated[PhotoSettings, tyro.conf.arg(name="")] = field(default_factory=PhotoSettings)
 
     def make(self, threads: int, progress: Progress, say: Say) -> dict[str, Any]:
@@ -47,8 +45,7 @@ class RgbdCommand:
     """Folder of the recording, or a `.sens` file."""
     scene: tyro.conf.Positional[Path]
     """Folder of the scene; it is made, or gone on with."""
-    threads: int | None = None
-    """Threads; all cores if left out."""
+    machine: Annotated[Threads, tyro.conf.arg(name="")] = field(default_factory=Threads)
     how: Annotated[RecordingSettings, tyro.conf.arg(name="")] = field(default_factory=RecordingSettings)
 
     def make(self, threads: int, progress: Progress, say: Say) -> dict[str, Any]:
@@ -66,8 +63,7 @@ class ColmapCommand:
     """Folder of the model, or of a workspace with `sparse`, `images` and perhaps `stereo`."""
     scene: tyro.conf.Positional[Path]
     """Folder of the scene; it is made, or gone on with."""
-    threads: int | None = None
-    """Threads; all cores if left out."""
+    machine: Annotated[Threads, tyro.conf.arg(name="")] = field(default_factory=Threads)
     how: Annotated[ModelSettings, tyro.conf.arg(name="")] = field(default_factory=ModelSettings)
 
     def make(self, threads: int, progress: Progress, say: Say) -> dict[str, Any]:
@@ -85,41 +81,39 @@ class CheckCommand:
     """Folder of the scene."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """Folder for the pictures and the report; `check` in the scene unless given."""
-    threads: int | None = None
-    """Threads; all cores if left out."""
+    machine: Annotated[Threads, tyro.conf.arg(name="")] = field(default_factory=Threads)
     pairs: int = 60
     """Validation pairs, or training pairs where nothing is held back, that matches are reprojected in."""
 
 
-Command = (
-    Annotated[PhotosCommand, tyro.conf.subcommand("photos", prefix_name=False)]
-    | Annotated[RgbdCommand, tyro.conf.subcommand("rgbd", prefix_name=False)]
-    | Annotated[ColmapCommand, tyro.conf.subcommand("colmap", prefix_name=False)]
-    | Annotated[CheckCommand, tyro.conf.subcommand("check", prefix_name=False)]
-)
-
-
-def prepare(command: Annotated[Command, tyro.conf.arg(name="")]) -> int:
+@dataclass(frozen=True)
+class Command:
     """Make scenes to train on, without labels: from photos, from recordings with depth, or from COLMAP models.
 
     A command that was killed resumes when you run it again, and ends with the same scene.
-
-    Args:
-        command: what there is.
     """
-    pick_device("cpu", command.threads)
-    if isinstance(command, CheckCommand):
-        return _check(command)
-    from lfnet.integrations.pycolmap_process import PycolmapError
 
-    try:
-        with bars() as (progress, say):
-            numbers = command.make(command.threads or os.cpu_count() or 1, progress, say)
-    except PycolmapError as error:
-        raise ValueError(str(error)) from error
+    task: Annotated[
+        Annotated[PhotosCommand, tyro.conf.subcommand("photos", prefix_name=False)]
+        | Annotated[RgbdCommand, tyro.conf.subcommand("rgbd", prefix_name=False)]
+        | Annotated[ColmapCommand, tyro.conf.subcommand("colmap", prefix_name=False)]
+        | Annotated[CheckCommand, tyro.conf.subcommand("check", prefix_name=False)],
+        tyro.conf.arg(name=""),
+    ]
+    """What there is."""
+
+
+def run(command: Command) -> int:
+    """Make a scene, or check one."""
+    task = command.task
+    threads = task.machine.apply()
+    if isinstance(task, CheckCommand):
+        return _check(task)
+    with bars() as (progress, say):
+        numbers = task.make(threads, progress, say)
     for line in summary(numbers):
         print(line)
-    print(f"scene: {command.scene}; look at it by: lfnet prepare check {shlex.quote(str(command.scene))}")
+    print(f"scene: {task.scene}; look at it by: lfnet prepare check {shlex.quote(str(task.scene))}")
     return 0
 
 

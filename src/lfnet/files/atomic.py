@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,12 +25,32 @@ def make_folder(path: str | Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, "Not a directory", str(path)) from error
 
 
+def regular(path: str | Path) -> Path:
+    """The file that a path stands for, links followed, which may be missing.
+
+    Args:
+        path: the file that is going to be written.
+
+    Returns:
+        Its own path.
+
+    Raises:
+        OSError: it is a folder, a device or a pipe, none of which a file may take the place of.
+    """
+    target = Path(path).resolve()
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder; name a file", str(path))
+    if target.exists() and not target.is_file():
+        raise OSError(errno.EINVAL, "is a device or a pipe; name a file", str(path))
+    return target
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """A place to write a file that takes the name `path` once the block ends well.
 
-    However the block ends otherwise, by an exception, a full disk or SIGKILL, what stood at `path` is still
-    there.
+    However the block ends otherwise, by an exception, a full disk or SIGKILL, what stood at `path` is still there. A
+    link stays, and the file that it leads to is replaced; what was there passes its mode on.
 
     Args:
         path: the file wanted; its folder is made where it is missing.
@@ -38,9 +59,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
         A name beside it to write to.
 
     Raises:
-        OSError: the folder can't be made or written to.
+        OSError: the folder can't be made or written to, or `path` is a folder, a device or a pipe.
     """
-    target = Path(path)
+    target = regular(path)
     make_folder(target.parent)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
@@ -48,6 +69,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
         with naming(path):
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
+            if target.exists():
+                shutil.copymode(target, temporary)
             temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
@@ -100,7 +123,7 @@ def held(path: str | Path) -> Iterator[None]:
     except ImportError:
         yield
         return
-    target = Path(path)
+    target = Path(path).resolve()
     make_folder(target.parent)
     lock = target.with_name(f".{target.name}.lock")
     with naming(path):

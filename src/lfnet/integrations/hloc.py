@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,7 +132,13 @@ def read_features(source: str | Path | h5py.File, name: str) -> Features:
         raise FeatureFileError(
             f"{source.filename}: no features of picture {name!r}; see 'lfnet info --names' for what there is"
         )
-    arrays = {key: np.asarray(value) for key, value in group.items()}
+    try:
+        return _features_of({key: np.asarray(value) for key, value in group.items()})
+    except (OSError, RuntimeError, TypeError, ValueError, KeyError) as error:  # Damaged, or of another layout.
+        raise FeatureFileError(f"{source.filename}: features of picture {name!r} can't be used: {error}") from error
+
+
+def _features_of(arrays: dict[str, np.ndarray]) -> Features:
     count = len(arrays["keypoints"])
     width, height = arrays["image_size"]
     return Features(
@@ -238,7 +245,8 @@ def read_pairs(path: str | Path) -> list[tuple[str, str]]:
     """A list of pairs as hloc writes it: two names on a line; the same pair turned round counts once.
 
     Args:
-        path: text file; empty lines and lines that start with # are passed over.
+        path: text file; empty lines and lines that start with # are passed over. Names with spaces stand between
+            double quotes, or have a tab between them.
 
     Returns:
         Pairs in the file's order.
@@ -247,23 +255,28 @@ def read_pairs(path: str | Path) -> list[tuple[str, str]]:
         FeatureFileError: the file is missing, or a line doesn't hold two names.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise FeatureFileError(
-            f"{path}: not a list of pairs ({getattr(error, 'strerror', 'no text')})"
-        ) from error
+        raise FeatureFileError(f"{path}: not a list of pairs ({getattr(error, 'strerror', 'no text')})") from error
+    if "\0" in text:
+        raise FeatureFileError(f"{path}: not a list of pairs (no text)")
     pairs: dict[tuple[str, str], None] = {}
-    for number, line in enumerate(lines, start=1):
-        words = line.split()
+    for number, line in enumerate(text.splitlines(), start=1):
+        words = _names_on(line)
         if not words or words[0].startswith("#"):
             continue
         if len(words) != 2:
-            raise FeatureFileError(
-                f"{path}: line {number} has {len(words)} words, expected two names of pictures"
-            )
+            expected = "expected two names of pictures, those with spaces in double quotes or with a tab between"
+            raise FeatureFileError(f"{path}: line {number} has {len(words)} words, {expected}")
         if (words[1], words[0]) not in pairs:
             pairs[words[0], words[1]] = None
     return list(pairs)
+
+
+def _names_on(line: str) -> list[str]:
+    if "\t" in line.strip():
+        return [word.strip().strip('"') for word in line.split("\t") if word.strip()]
+    return [quoted or plain for quoted, plain in re.findall(r'"([^"]*)"|(\S+)', line)]
 
 
 def register(package: str = "hloc") -> None:

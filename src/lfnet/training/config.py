@@ -122,9 +122,4 @@ def build_config(values: dict[str, Any], overrides: dict[str, Any] | None = None
             if not isinstance(table, dict):
                 raise ConfigError(f"{key}: {part} is a setting, not a table of settings")
         table[name] = value
-    try:
-        return config_from_dict(TrainConfig, values)
-    except ConfigError:
-        raise
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    return config_from_dict(TrainConfig, values)
