@@ -251,7 +251,7 @@ def test_inputs_are_not_overwritten(capsys: Capture, folder: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["--max-megapixels", "inf"], 2, "--max-megapixels must be"),
+        (["--max-megapixels", "inf"], 2, "--max-megapixels: expected a number above 0"),
         (["--device", "meta"], 1, "neither a CPU nor a CUDA device"),
     ],
 )
@@ -279,14 +279,14 @@ def test_info_on_another_programs_file(capsys: Capture, tmp_path: Path) -> None:
         (["match", "{a}"], "needs --pairs"),
         (["match", "{a}", "{a}", "{a}"], "expected two pictures"),
         (["match", "{a}", "{a}", "-o", "{folder}/m.xyz"], "not a kind of picture"),
-        (["match", "{a}", "{a}", "--geometry", "essential"], "needs --intrinsics"),
+        (["match", "{a}", "{a}", "--geometry", "essential"], "needs intrinsics"),
         (["extract", "-o", "{folder}/f.h5"], "no pictures given"),
         (
             ["extract", "{a}", "-o", "{folder}/f.h5", "--max-keypoints", "0"],
-            "--max-keypoints must be at least 1",
+            "--max-keypoints: expected at least 1",
         ),
-        (["extract", "{a}", "-o", "{folder}/f.h5", "--min-score", "2"], "--min-score must be in [0, 1]"),
-        (["extract", "{a}", "-o", "{folder}/f.h5", "--batch-size", "0"], "--batch-size must be at least 1"),
+        (["extract", "{a}", "-o", "{folder}/f.h5", "--min-score", "2"], "--min-score: expected a height in [0, 1]"),
+        (["extract", "{a}", "-o", "{folder}/f.h5", "--batch-size", "0"], "--batch-size: expected at least 1"),
         (["extract", "{a}", "-o", "{folder}/f.h5", "--masks", "{missing}"], "no such folder"),
         (["extract", "{a}", "-o", "{folder}/f.h5", "--device", "cuda:99"], "CUDA devices"),
         (["extract", "{a}", "-o", "{folder}/f.h5", "--device", "abacus"], "no such device"),
@@ -351,19 +351,19 @@ def test_the_process_itself_helps_quickly_and_returns_its_code(
     assert failed.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["extract", "match", "info"])
+@pytest.mark.parametrize("command", ["extract", "match", "train", "info"])
 def test_help_of_a_command_loads_no_network_library(command: str, user_environment: dict[str, str]) -> None:
     import sys
 
     code = (
         "import sys; from lfnet.cli.main import main; code = main(sys.argv[1:]);"
-        "print('loaded', [m for m in ('torch', 'cv2') if m in sys.modules]); sys.exit(code)"
+        "print('torch' in sys.modules); sys.exit(code)"
     )
     out = subprocess.check_output(
         [sys.executable, "-c", code, command, "--help"], env=user_environment, text=True
     )
     assert "--" in out
-    assert out.splitlines()[-1] == "loaded []"
+    assert out.splitlines()[-1] == "False"
 
 
 def test_a_full_disk_while_matching_ends_in_one_line(
@@ -427,5 +427,5 @@ def test_distances_that_are_none_are_refused(
 ) -> None:
     done = run_lfnet("extract", folder, "-o", tmp_path / "f.h5", option, value)
     assert done.returncode == 2
-    assert "--min-distance must be a number of pixels of at least 0" in done.stderr
+    assert "--min-distance: expected at least 0" in done.stderr
     assert not (tmp_path / "f.h5").exists()
