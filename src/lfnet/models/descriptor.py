@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class Descriptor(nn.Module):
     """Three convolutions with stride 2 and two fully connected layers; L2-normalised.
 
-    The columns of a log-polar patch are angles: there the convolutions see its last column beside its first. Where
-    orientation is shared, patches are upright, and what the first two convolutions say of them is turned before the
-    rest sees it.
+    The columns of a log-polar patch are angles: there the convolutions see its last column beside its first, repeated
+    beforehand as far as they reach. Where orientation is shared, patches are upright, and what the first two
+    convolutions say of them is turned before the rest sees it.
     """
 
     def __init__(self, config: DescriptorConfig, patches: PatchConfig, shared: bool = False) -> None:
@@ -45,21 +45,23 @@ class Descriptor(nn.Module):
 
     def forward(self, patches: Float[Tensor, "N R S"]) -> Float[Tensor, "N D"]:
         """Describe patches that stand in their keypoints' frames; rows of unit length."""
-        return self.finish(self.begin(patches))
+        features = self.begin(patches)
+        return self.finish(wrapped(features) if self.round else features)
 
     def begin(self, patches: Float[Tensor, "N R S"]) -> Float[Tensor, "N C r A"]:
         """The first two convolutions, which turn with an upright log-polar patch."""
         if self.config.normalize_patches:
             patches = normalize_patches(patches.float())
-        return self._convolve(patches[:, None], slice(0, TURNED))
+        # Three columns before and two after are what two convolutions, the first of stride 2, see beyond the patch.
+        return self._convolve((wrapped(patches, 3, 2) if self.round else patches)[:, None], slice(0, TURNED))
 
     def angle_scores(self, features: Float[Tensor, "N C r A"]) -> Float[Tensor, "N A"]:
         """Scores, as logits, of the angles 2 pi a / A, from what the first two convolutions say of upright patches."""
         assert self.angles is not None
         return self.angles(features)
 
-    def finish(self, features: Float[Tensor, "N C r A"]) -> Float[Tensor, "N D"]:
-        """Descriptors, rows of unit length, from what the first two convolutions say."""
+    def finish(self, features: Float[Tensor, "N C r V"]) -> Float[Tensor, "N D"]:
+        """Descriptors, rows of unit length, from what the first two convolutions say; angles with one more each way."""
         features = self._convolve(features, slice(TURNED, None))
         hidden = F.relu(self.hidden_norm(self.hidden(features.flatten(1))), inplace=True)
         return F.normalize(self.output(hidden).float(), dim=-1)
@@ -69,7 +71,7 @@ class Descriptor(nn.Module):
         for conv, norm in list(zip(layers[::3], layers[1::3], strict=True))[which]:
             assert isinstance(conv, nn.Conv2d)
             assert isinstance(norm, nn.BatchNorm2d)
-            features = F.relu(conv_norm(conv, norm, wrapped(features) if self.round else features), inplace=True)
+            features = F.relu(conv_norm(conv, norm, features), inplace=True)
         return features
 
 
@@ -77,17 +79,22 @@ TURNED = 2
 """Convolutions before features are turned, where orientation is shared."""
 
 
-def turned(features: Float[Tensor, "N C R A"], orientations: Float[Tensor, "N 2"]) -> Float[Tensor, "N C R A"]:
-    """Features over angles, as they would be if the first angle were the orientation (cos, sin).
+def turned(features: Float[Tensor, "N C R A"], orientations: Float[Tensor, "N 2"]) -> Float[Tensor, "N C R V"]:
+    """Features over angles, as they would be if the first angle were the orientation (cos, sin); one more each way.
 
     Between angles they are interpolated by cubic convolution (Keys, 1981).
     """
     bins = features.shape[-1]
-    angle = torch.atan2(orientations[:, 1], orientations[:, 0]) * (bins / (2 * math.pi))
-    column = torch.arange(bins, device=features.device, dtype=angle.dtype)
-    apart = (angle[:, None, None] + column[:, None] - column + bins / 2) % bins - bins / 2
-    weights = _cubic(apart.abs()).to(features.dtype)
-    return (weights[:, None] @ features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    position = torch.atan2(orientations[:, 1], orientations[:, 0]) * (bins / (2 * math.pi))
+    whole = position.floor()
+    near, step = (position - whole)[:, None], torch.arange(-1, 3, device=features.device)
+    weights = _cubic((near - step).abs())
+    columns = (whole.long()[:, None] + step) % bins
+    # One row of weights a keypoint; that of the next angle is the same, shifted by one.
+    row = torch.zeros_like(weights[:, :1]).expand(-1, bins).scatter(1, columns, weights).to(features.dtype)
+    shift = torch.arange(bins, device=features.device) - torch.arange(-1, bins + 1, device=features.device)[:, None]
+    rows = row[:, shift % bins]
+    return (rows[:, None] @ features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 def _cubic(distance: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lfnet.geometry.filters import DERIVATIVE_CHANNELS, derivative_stack
 from lfnet.models.config import DetectorConfig, LFNetConfig
-from lfnet.models.layers import conv_norm
+from lfnet.models.layers import conv_norm, convolve
 from lfnet.models.orientation import GradientOrientation, OrientationHead
 from lfnet.models.scale_space import ScaleSpace
 
@@ -75,7 +75,6 @@ class Detector(nn.Module):
         inputs = 1 + (DERIVATIVE_CHANNELS if self.config.derivatives else 0)
         # With stride 2 an even kernel lies symmetrically about the 2 x 2 pixels of its feature.
         stride = self.config.stride
-        self.stem: nn.Module
         self.fine = None
         if stride == 4:
             between = self.config.stem_channels
@@ -120,7 +119,9 @@ class Detector(nn.Module):
         stride = self.config.stride * (1 if self.context is None else 2)
         if height % stride or width % stride:
             inputs = F.pad(inputs, (0, -width % stride, 0, -height % stride), mode="replicate")
-        features = self.stem(inputs.contiguous(memory_format=torch.channels_last))
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        stem = self.stem
+        features = stem(inputs) if self.training else convolve(inputs, stem.weight, stem.bias, stem)
         fine = None
         if self.fine is not None:
             features = F.leaky_relu(features, self.config.leaky_slope, inplace=True)

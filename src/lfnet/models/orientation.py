@@ -102,11 +102,11 @@ class AngleScores(nn.Module):
 
     def forward(self, features: Float[Tensor, "N C R A"]) -> Float[Tensor, "N A"]:
         """Scores, as logits, of the angles 2 pi a / A."""
-        # A convolution along the angles over all rings, as products of rings.
-        by_rings = self.score.weight.unflatten(1, (features.shape[1], -1)).permute(2, 1, 0)
-        scores = (features.permute(0, 2, 3, 1) @ by_rings.to(features.dtype)).float().sum(1) + self.score.bias
-        before, here, after = scores.unbind(-1)
-        return here + before.roll(1, -1) + after.roll(-1, -1)
+        # All rings at once: a convolution as high as they are, with an output for each of the three angles.
+        kernels = self.score.weight.unflatten(1, (features.shape[1], -1))[..., None].to(features.dtype)
+        before, here, after = F.conv2d(features, kernels).squeeze(2).float().unbind(1)
+        return here + before.roll(1, -1) + after.roll(-1, -1) + self.score.bias.sum()
+
 
 
 def best_angles(logits: Float[Tensor, "*B A"]) -> Float[Tensor, "*B 2"]:
