@@ -22,7 +22,7 @@ import numpy as np
 import torch
 import tyro
 
-import lfnet.models.lfnet
+import lfnet.models.network
 from lfnet.evaluation.data.stereo import motorcycle
 from lfnet.evaluation.methods.lfnet_extractor import LFNetExtractor
 from lfnet.evaluation.methods.opencv_extractors import OpenCVExtractor
@@ -156,10 +156,11 @@ def stage_section(options: Options) -> list[dict[str, Any]]:
 STAGES: dict[str, tuple[object, str]] = {
     "detector": (LFNet, "detect"),
     "keypoints": (LFNet, "_keypoints"),
-    "choice": (lfnet.models.lfnet, "choose"),
+    "choice": (lfnet.models.network, "choose"),
     "patches": (LFNet, "patches_at"),
-    "orientation": (LFNet, "_angles_of"),
-    "descriptor": (Descriptor, "forward"),
+    "orientation": (Descriptor, "angle_scores"),
+    "features of patches": (Descriptor, "begin"),
+    "descriptor": (Descriptor, "finish"),
 }
 """Each stage and the function that does it: none calls another. What is left of a picture's time is "other"."""
 

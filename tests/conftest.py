@@ -54,7 +54,7 @@ def tiny_model() -> LFNet:
 def tiny_weights(tiny_model: LFNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small network's weights in a file."""
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_weights(path, tiny_model, {"licence": "Apache-2.0"})
+    save_weights(path, tiny_model.config, tiny_model.state_dict(), {"licence": "Apache-2.0"})
     return path
 
 

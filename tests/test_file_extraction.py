@@ -280,7 +280,8 @@ def test_the_paper_s_network_takes_a_photograph_in_little_memory(
 ) -> None:
     from lfnet.models.weights import save_weights
 
-    save_weights(tmp_path / "paper.safetensors", LFNet())
+    model = LFNet()
+    save_weights(tmp_path / "paper.safetensors", model.config, model.state_dict())
     Image.fromarray(coffee).resize((1024, 768)).save(tmp_path / "a.png")
     arguments = [tmp_path / "a.png", "--weights", tmp_path / "paper.safetensors", "-o", tmp_path / "f.h5"]
     assert peak_megabytes(user_environment, "extract", *arguments) < 1500

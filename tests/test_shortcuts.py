@@ -51,7 +51,7 @@ def test_weights_that_are_written_again_are_read_again(camera: NDArray[np.uint8]
     for seed in (0, 1):
         torch.manual_seed(seed)
         networks.append(lfnet.LFNet(lean_config()).eval())
-        save_weights(path, networks[-1])
+        save_weights(path, networks[-1].config, networks[-1].state_dict())
         assert same(lfnet.extract(camera, path), networks[-1].extract(camera)[0])
     assert not same(networks[0].extract(camera)[0], lfnet.extract(camera, path))
 

@@ -17,7 +17,7 @@ from lfnet.images import MAX_PIXELS, read_image, shrink
 from lfnet.matching import Geometry
 from lfnet.models.config import ExtractionSettings
 from lfnet.models.lfnet import LFNet
-from lfnet.models.weights import load_weights, resolve_weights
+from lfnet.models.weights import resolve_weights
 
 Picture: TypeAlias = Union[str, "os.PathLike[str]", NDArray, Image.Image]
 """A file, an array (H, W) or (H, W, 3) RGB of uint8 or of floats in [0, 1], or a picture of Pillow's."""
@@ -127,4 +127,4 @@ def _network(weights: str | Path, device: str) -> LFNet:
 @lru_cache(maxsize=2)
 def _loaded(path: Path, size: int, changed: int, device: str) -> LFNet:
     """Size and time are part of what is remembered: other contents, other network."""
-    return load_weights(path).to(device).requires_grad_(False)
+    return LFNet.from_pretrained(path).to(device).requires_grad_(False)

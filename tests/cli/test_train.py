@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from lfnet.models.weights import describe_weights, load_weights
+from lfnet.models.lfnet import LFNet
+from lfnet.models.weights import describe_weights
 from lfnet.settings import config_to_dict
 from lfnet.training.checkpoint import CheckpointError, read_checkpoint, save_checkpoint
 from lfnet.training.config import OptimizerConfig, TrainConfig, build_config, default_tables, read_config
@@ -156,7 +157,7 @@ def test_a_killed_run_goes_on_bit_for_bit(recipe: Path, whole_run: Path, user_en
     assert mine["step"] == STEPS
     assert_equal_values(mine, theirs)
     for name in ("last.safetensors", "best.safetensors"):
-        first, second = (load_weights(folder / name).state_dict() for folder in (output, whole_run))
+        first, second = (LFNet.from_pretrained(folder / name).state_dict() for folder in (output, whole_run))
         assert_equal_values(first, second)
 
 
@@ -201,7 +202,7 @@ def test_training_starts_from_given_weights(recipe: Path, whole_run: Path, tmp_p
     output = tmp_path / "tuned"
     result = run_lfnet("train", recipe, "-o", output, *options, "--set", "validation.pairs=1")
     assert result.returncode == 0, result.stderr
-    given, tuned = load_weights(weights), load_weights(output / "last.safetensors")
+    given, tuned = LFNet.from_pretrained(weights), LFNet.from_pretrained(output / "last.safetensors")
     assert tuned.config == given.config
     for (name, before), after in zip(given.named_parameters(), tuned.parameters(), strict=True):
         assert torch.equal(before, after), name

@@ -35,12 +35,15 @@ def test_features_are_turned_by_their_orientation() -> None:
     features = torch.stack([torch.cos(n * (angles - 0.3)) for n in (1, 2)]).view(1, 2, 1, 16).expand(3, 2, 4, 16)
     turns = torch.tensor([0.0, 3 * 2 * math.pi / 16, 0.77])
     directions = torch.stack((turns.cos(), turns.sin()), -1)
-    there = turned(features, directions)
+    wide = turned(features, directions)
+    assert wide.shape == (3, 2, 4, 18)
+    torch.testing.assert_close(wide[..., [0, -1]], wide[..., [16, 1]])
+    there = wide[..., 1:-1]
     torch.testing.assert_close(there[0], features[0])
     torch.testing.assert_close(there[1], features[1].roll(-3, -1), atol=1e-5, rtol=0)
     expected = torch.stack([torch.cos(n * (angles + 0.77 - 0.3)) for n in (1, 2)])
     torch.testing.assert_close(there[2, :, 0], expected, atol=0.02, rtol=0)
-    back = turned(there, directions * torch.tensor([1.0, -1.0]))
+    back = turned(there, directions * torch.tensor([1.0, -1.0]))[..., 1:-1]
     torch.testing.assert_close(back, features, atol=0.04, rtol=0)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
+from lfnet.errors import UserError
 from lfnet.models.config import (
     ExtractionSettings,
     PatchConfig,
@@ -166,6 +168,49 @@ def test_extraction_leaves_the_mode_of_the_model_alone(tiny_model: LFNet, camera
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert_same_features(features, tiny_model.extract(camera[:100, :100])[0])
+
+
+def test_threads_share_a_model_that_trains(tiny_model: LFNet, camera: NDArray[np.uint8]) -> None:
+    model = copy.deepcopy(tiny_model).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    expected = tiny_model.extract(camera[:90, :100])[0]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: model.extract(camera[:90, :100])[0], range(12)))
+    for features in found:
+        assert_same_features(features, expected)
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_type_are_refused(
+    tiny_model: LFNet, camera: NDArray[np.uint8], kind: torch.dtype
+) -> None:
+    model = copy.deepcopy(tiny_model).to(kind)
+    with pytest.raises(UserError, match="float32"):
+        model.extract(camera[:64, :64])
+    with pytest.raises(UserError, match="float32"):
+        model.describe(camera[:64, :64], np.array([[30.0, 30.0]]))
+
+
+@pytest.mark.parametrize("kind", ["tiny", "lean"])
+def test_forward_says_what_extraction_says(
+    tiny_model: LFNet, lean_model: LFNet, camera: NDArray[np.uint8], kind: str
+) -> None:
+    model = {"tiny": tiny_model, "lean": lean_model}[kind]
+    settings = ExtractionSettings(max_keypoints=60, octaves=(1.0, 0.5))
+    pictures = [camera[:96, :120], np.where(np.arange(120) < 70, camera[60:156, 40:160], 128).astype(np.uint8)]
+    images = torch.stack([torch.from_numpy(picture.copy())[None].float() / 255 for picture in pictures])
+    with torch.no_grad():
+        keypoints, descriptors = model(images, settings=settings)
+    expected = model.extract(pictures, settings=settings)
+    assert descriptors.shape == (2, max(map(len, expected)), model.config.descriptor.dimension)
+    for index, features in enumerate(expected):
+        count = len(features)
+        assert keypoints.present[index].tolist() == [n < count for n in range(descriptors.shape[1])]
+        np.testing.assert_allclose(keypoints.points[index, :count].numpy(), features.keypoints, atol=1e-4)
+        np.testing.assert_allclose(descriptors[index, :count].numpy(), features.descriptors, atol=1e-4)
+        assert float(descriptors[index, count:].abs().sum()) == 0
 
 
 def test_masked_places_have_no_keypoints_and_no_say(tiny_model: LFNet, camera: NDArray[np.uint8]) -> None:

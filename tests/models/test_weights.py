@@ -12,15 +12,15 @@ import torch
 from numpy.typing import NDArray
 
 from lfnet.models.lfnet import LFNet
-from lfnet.models.weights import WeightsError, describe_weights, load_weights, save_weights
+from lfnet.models.weights import WeightsError, describe_weights, save_weights
 from lfnet.settings import config_to_dict
 from support.made_features import assert_same_features
 
 
 def test_weights_round_trip(tiny_model: LFNet, tmp_path: Path, camera: NDArray[np.uint8]) -> None:
     path = tmp_path / "deep" / "model.safetensors"
-    save_weights(path, tiny_model, {"licence": "Apache-2.0", "steps": 12})
-    loaded = load_weights(path)
+    save_weights(path, tiny_model.config, tiny_model.state_dict(), {"licence": "Apache-2.0", "steps": 12})
+    loaded = LFNet.from_pretrained(path)
     assert not loaded.training
     assert loaded.config == tiny_model.config
     expected = tiny_model.extract(camera[:90, :90])[0]
@@ -48,21 +48,21 @@ def test_weights_that_do_not_fit_are_refused(tiny_weights: Path, tmp_path: Path)
 
     rewrite_header(tiny_weights, path, {"config": json.dumps({**config, "colour": True})})
     with pytest.raises(WeightsError, match="unknown setting colour"):
-        load_weights(path)
+        LFNet.from_pretrained(path)
 
     wider = {**config, "detector": {**config["detector"], "channels": 6}}
     rewrite_header(tiny_weights, path, {"config": json.dumps(wider)})
     with pytest.raises(WeightsError, match="another configuration"):
-        load_weights(path)
+        LFNet.from_pretrained(path)
 
     deeper = {**config, "detector": {**config["detector"], "blocks": 2}}
     rewrite_header(tiny_weights, path, {"config": json.dumps(deeper)})
     with pytest.raises(WeightsError, match="another configuration"):
-        load_weights(path)
+        LFNet.from_pretrained(path)
 
     rewrite_header(tiny_weights, path, {"format": "other"})
     with pytest.raises(WeightsError, match="expected format"):
-        load_weights(path)
+        LFNet.from_pretrained(path)
 
 
 def test_damaged_weights_are_refused(tiny_weights: Path, tmp_path: Path) -> None:
@@ -71,11 +71,11 @@ def test_damaged_weights_are_refused(tiny_weights: Path, tmp_path: Path) -> None
     for content in (whole[: len(whole) // 2], whole[:20], b"", b"text named .safetensors\n" * 9):
         path.write_bytes(content)
         with pytest.raises(WeightsError, match=r"damaged\.safetensors: cannot be read"):
-            load_weights(path)
+            LFNet.from_pretrained(path)
     with pytest.raises(WeightsError, match="no such file"):
-        load_weights(tmp_path / "missing.safetensors")
+        LFNet.from_pretrained(tmp_path / "missing.safetensors")
     with pytest.raises(WeightsError, match="no such file, nor weights of that name"):
-        load_weights("no-such-name")
+        LFNet.from_pretrained("no-such-name")
 
 
 class Bomb:
@@ -90,8 +90,8 @@ def test_loading_never_unpickles(tmp_path: Path) -> None:
     marker, path = tmp_path / "executed", tmp_path / "bomb.safetensors"
     path.write_bytes(pickle.dumps(Bomb(marker)))
     with pytest.raises(WeightsError, match="cannot be read"):
-        load_weights(path)
+        LFNet.from_pretrained(path)
     torch.save({"bomb": Bomb(marker)}, path)
     with pytest.raises(WeightsError, match="cannot be read"):
-        load_weights(path)
+        LFNet.from_pretrained(path)
     assert not marker.exists()

@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 
 from lfnet.models.config import LFNetConfig
-from lfnet.models.weights import describe_weights, load_weights
+from lfnet.models.lfnet import LFNet
+from lfnet.models.weights import describe_weights
 from lfnet.training.branches import StrategyConfig
 from lfnet.training.config import build_config, default_tables, read_config
 from support.commands import REPOSITORY
@@ -37,7 +38,7 @@ def test_default_is_the_cpu_recipe_without_its_data() -> None:
 @pytest.mark.parametrize("name", ["cpu", "lean"])
 def test_shipped_weights_have_the_architecture_of_their_recipe(name: str) -> None:
     recipe = read_config(REPOSITORY / "configs" / f"{name}.toml")
-    assert load_weights(f"lfnet-{name}").config == recipe.model
+    assert LFNet.from_pretrained(f"lfnet-{name}").config == recipe.model
     card = describe_weights(f"lfnet-{name}")["card"]
     assert card["licence"] == "Apache-2.0"
     # The card of `lfnet-lean` says that its run was stopped before the end of the schedule.

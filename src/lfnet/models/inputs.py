@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lfnet.errors import UserError
@@ -110,3 +113,81 @@ def resize_to_octave(
         return small, valid.new_ones(len(valid), 1, *size), (size[1] / width, size[0] / height)
     cover = F.interpolate(valid.float(), size, mode="bilinear", align_corners=False, antialias=octave < 1)
     return small, cover > 0.999, (size[1] / width, size[0] / height)
+
+
+def pictures_by_size(
+    images: Any, masks: Any, device: torch.device
+) -> Iterator[tuple[list[int], Float[Tensor, "B 1 H W"], Bool[Tensor, "B 1 H W"]]]:
+    """Batches of pictures of one size: which of the pictures these are, they as grey tensors, and where they are valid.
+
+    Args:
+        images: one picture or several, in any of the ways that `LFNet.extract` takes.
+        masks: one per picture, or None.
+        device: where the batches are put.
+
+    Raises:
+        UserError: on a picture or mask that can't be one.
+    """
+    pictures = _split(images)
+    each_mask: Sequence[Any] = [None] * len(pictures) if masks is None else _split_masks(masks)
+    if len(each_mask) != len(pictures):
+        raise UserError(f"mask: expected one per picture ({len(pictures)}), got {len(each_mask)}")
+    prepared = [picture_tensor(picture, mask) for picture, mask in zip(pictures, each_mask, strict=True)]
+    groups: dict[torch.Size, list[int]] = defaultdict(list)
+    for index, (picture, _) in enumerate(prepared):
+        groups[picture.shape].append(index)
+    for members in groups.values():
+        grey, valid = (torch.stack([prepared[index][part] for index in members]).to(device) for part in (0, 1))
+        yield members, grey, valid
+
+
+def check_places(
+    keypoints: Any, scales: Any, orientations: Any
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Keypoints (N, 2), scales (N,) and orientations (N,) as arrays; scales are 1 and orientations 0 where None.
+
+    Raises:
+        UserError: on other shapes, NaN, infinity, or a scale that is not above 0.
+    """
+    keypoints = np.asarray(keypoints, np.float32)
+    keypoints = keypoints.reshape(-1, 2) if keypoints.size == 0 else keypoints
+    count = len(keypoints)
+    scales = np.ones(count, np.float32) if scales is None else np.asarray(scales, np.float32)
+    orientations = np.zeros(count, np.float32) if orientations is None else np.asarray(orientations, np.float32)
+    if not (keypoints.shape == (count, 2) and scales.shape == orientations.shape == (count,)):
+        raise UserError(
+            "describe: expected keypoints (N, 2), scales (N,) and orientations (N,), got "
+            f"{keypoints.shape}, {scales.shape} and {orientations.shape}"
+        )
+    for name, values in (("keypoints", keypoints), ("scales", scales), ("orientations", orientations)):
+        if not np.isfinite(values).all():
+            raise UserError(f"describe: {name} has NaN or infinite values; leave those keypoints out")
+    if (scales <= 0).any():
+        raise UserError(f"describe: expected scales above 0, got {scales.min():g}")
+    return keypoints, scales, orientations
+
+
+def _split(images: Any) -> list[Any]:
+    if not isinstance(images, (Tensor, np.ndarray)):
+        return list(images)
+    if images.ndim == 2 or _is_colour_array(images) or _is_colour_tensor(images):
+        return [images]
+    if images.ndim == 3 and min(images.shape[0], images.shape[-1]) <= 4:
+        raise UserError(
+            f"images: {tuple(images.shape)} could be one picture or several; expected an array (H, W) or (H, W, 3), a "
+            "tensor (1 or 3, H, W) or (B, C, H, W), or a list of pictures"
+        )
+    return list(images)
+
+
+def _split_masks(masks: Any) -> list[Any]:
+    """Masks have no colours: the first of three axes always counts pictures."""
+    return [masks] if isinstance(masks, (Tensor, np.ndarray)) and masks.ndim == 2 else list(masks)
+
+
+def _is_colour_array(image: Tensor | np.ndarray) -> bool:
+    return isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[-1] in (1, 3)
+
+
+def _is_colour_tensor(image: Tensor | np.ndarray) -> bool:
+    return isinstance(image, Tensor) and image.ndim == 3 and image.shape[0] in (1, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -14,8 +15,6 @@ from lfnet.models.patches import Mosaic
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
-
-    from lfnet.models.lfnet import LFNet
 
 MIN_SIDE = 16
 """Octaves with a shorter side than this have no room for a keypoint inside the border and are left out."""
@@ -49,45 +48,51 @@ class Octave(NamedTuple):
         one = slice(index, index + 1)
         return Octave(self.mosaic.part(one), Keypoints(*(each[one] for each in self.keypoints)), self.ratio)
 
-    def chosen(self, places: Int[Tensor, "N"]) -> Keypoints:
-        """Some keypoints of one picture, in pixels of the whole picture."""
-        found = Keypoints(*(each[:, places] for each in self.keypoints))
-        size = self.size
+    def in_picture(self) -> Keypoints:
+        """Its keypoints in pixels of the whole picture."""
+        found, size = self.keypoints, self.size
         return found._replace(points=self.whole(found.points), scales=found.scales / size, sigmas=found.sigmas / size)
 
-    def patches(
-        self, model: LFNet, places: Int[Tensor, "N"], orientations: Float[Tensor, "1 N 2"]
-    ) -> Float[Tensor, "N S S"]:
-        """Square patches of some keypoints of one picture, read in this octave."""
-        points, scales = self.keypoints.points[:, places], self.keypoints.scales[:, places]
-        return model.patches_at(self.mosaic, points, scales, orientations)[0]
+
+def describing_octaves(octaves: Sequence[float], shape: tuple[int, int]) -> Float[Tensor, "N"]:
+    """A model's octaves, and beyond them halves as far as a picture of (height, width) reaches."""
+    sizes = sorted(octaves, reverse=True)
+    while sizes[-1] * min(shape) >= 2 * MIN_SIDE:
+        sizes.append(sizes[-1] / 2)
+    return torch.tensor(sizes)
+
+
+def in_pixels_of_the_picture(octaves: list[Octave], image: Float[Tensor, "1 H W"]) -> Keypoints:
+    """The keypoints of all octaves of one picture, one octave after the other, in pixels of the picture."""
+    none = image.new_zeros(1, 0)
+    empty = Keypoints(image.new_zeros(1, 0, 2), none, none, image.new_zeros(1, 0, 2), none > 0, none)
+    found = [octave.in_picture() for octave in octaves] or [empty]
+    return Keypoints(*(torch.cat(column, 1) for column in zip(*found, strict=True)))
 
 
 def choose(
-    octaves: list[Octave], settings: ExtractionSettings, shape: tuple[int, int]
-) -> tuple[Int[Tensor, "N"], Int[Tensor, "N"]]:
-    """The keypoints of one picture that are kept, best first: the octave of each, and its place among the octave's.
+    octaves: list[Octave], whole: Keypoints, settings: ExtractionSettings, shape: tuple[int, int]
+) -> Int[Tensor, "N"]:
+    """Which keypoints of one picture are kept, best first.
 
     Args:
         octaves: of one picture.
+        whole: the keypoints of all of them, by `in_pixels_of_the_picture`.
         settings: how many, how good, how far apart.
         shape: (height, width) of the picture.
     """
-    points = [octave.whole(octave.keypoints.points[0]) for octave in octaves]
-    scores = [octave.keypoints.scores[0].masked_fill(~octave.keypoints.present[0], -1.0) for octave in octaves]
+    points, scores = whole.points[0], whole.scores[0].masked_fill(~whole.present[0], -1.0)
     if settings.once:
-        lost = found_again(points, scores, [octave.size for octave in octaves], shape)
-        scores = [each.masked_fill(gone, -1.0) for each, gone in zip(scores, lost, strict=True)]
-    every = torch.cat(scores)
-    order = every.argsort(descending=True, stable=True)
-    order = order[(every[order] > 0) & (every[order] >= settings.min_score)]
+        counts = [octave.keypoints.points.shape[1] for octave in octaves]
+        sizes = [octave.size for octave in octaves]
+        lost = found_again(list(points.split(counts)), list(scores.split(counts)), sizes, shape)
+        scores = scores.masked_fill(torch.cat(lost), -1.0) if lost else scores
+    order = scores.argsort(descending=True, stable=True)
+    order = order[(scores[order] > 0) & (scores[order] >= settings.min_score)]
     if settings.min_distance > 0:
         order = order[: CANDIDATES * settings.max_keypoints]
-        order = order[~crowded(torch.cat(points)[order], settings.min_distance)]
-    order = order[: settings.max_keypoints]
-    starts = torch.tensor([0, *(len(each) for each in scores)], device=order.device).cumsum(0)
-    number = torch.searchsorted(starts, order, right=True) - 1
-    return number, order - starts[number]
+        order = order[~crowded(points[order], settings.min_distance)]
+    return order[: settings.max_keypoints]
 
 
 def found_again(

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from lfnet.errors import UserError
 from lfnet.files.atomic import write_bytes
 from lfnet.models.config import LFNetConfig
 from lfnet.models.hub import read_config, weights_in
-from lfnet.models.lfnet import LFNet
 from lfnet.settings import ConfigError, config_from_dict, config_to_dict
 
 FORMAT = "lfnet-1"
@@ -49,10 +50,14 @@ def resolve_weights(name_or_path: str | Path) -> Path:
     )
 
 
-def save_weights(path: str | Path, model: LFNet, card: dict[str, Any] | None = None) -> None:
+def save_weights(
+    path: str | Path, config: LFNetConfig, tensors: Mapping[str, Tensor], card: dict[str, Any] | None = None
+) -> None:
     """Write a model's weights, replacing the file in one step.
 
     Args:
+        config: of the network.
+        tensors: its state.
         card: facts for the header (training data, steps, licence …), anything that JSON holds.
 
     Raises:
@@ -60,11 +65,11 @@ def save_weights(path: str | Path, model: LFNet, card: dict[str, Any] | None = N
     """
     header = {
         "format": FORMAT,
-        "config": json.dumps(config_to_dict(model.config)),
+        "config": json.dumps(config_to_dict(config)),
         "card": json.dumps(card or {}, ensure_ascii=False),
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    write_bytes(path, save(tensors, metadata=header))
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_bytes(path, save(whole, metadata=header))
 
 
 def describe_weights(name_or_path: str | Path) -> dict[str, Any]:
@@ -98,11 +103,19 @@ def describe_weights(name_or_path: str | Path) -> dict[str, Any]:
         raise WeightsError(f"weights {path}: cannot be read ({_first_line(error)}); is the file complete?") from error
 
 
-def load_weights(name_or_path: str | Path) -> LFNet:
-    """Build the model that a weights file describes, in evaluation mode.
+class Weights(NamedTuple):
+    """What a weights file holds."""
+
+    path: str
+    config: LFNetConfig
+    tensors: dict[str, Tensor]
+
+
+def read_weights(name_or_path: str | Path) -> Weights:
+    """The configuration and the tensors of a weights file; `LFNet.from_pretrained` builds the model.
 
     Raises:
-        WeightsError: if the file is missing, damaged, or its tensors do not fit its configuration.
+        WeightsError: if the file is missing or damaged, or its configuration is not known.
     """
     header = describe_weights(name_or_path)
     path = header["path"]
@@ -110,16 +123,8 @@ def load_weights(name_or_path: str | Path) -> LFNet:
         config = config_from_dict(LFNetConfig, header["config"])
     except ConfigError as error:
         raise WeightsError(f"weights {path}: its configuration does not fit this version of lfnet: {error}") from error
-    model = LFNet(config)
     with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise WeightsError(
-            f"weights {path}: its tensors are of another configuration ({_first_line(error, 1)})"
-        ) from error
-    return model.eval()
+        return Weights(path, config, {name: file.get_tensor(name) for name in file.keys()})
 
 
 def _product(shape: list[int]) -> int:
@@ -129,6 +134,6 @@ def _product(shape: list[int]) -> int:
     return total
 
 
-def _first_line(error: BaseException, index: int = 0) -> str:
+def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[min(index, len(lines) - 1)] if lines else type(error).__name__
+    return lines[0] if lines else type(error).__name__

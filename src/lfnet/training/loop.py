@@ -14,7 +14,7 @@ from lfnet.data.loader import PairLoader, build_sources, describe_sources
 from lfnet.data.pair import Pair
 from lfnet.errors import UserError
 from lfnet.models.lfnet import LFNet
-from lfnet.models.weights import load_weights, save_weights
+from lfnet.models.weights import save_weights
 from lfnet.settings import ConfigError, config_to_dict
 from lfnet.training.branches import StepResult, apply_gradients, two_branch_step
 from lfnet.training.checkpoint import (
@@ -167,7 +167,7 @@ def new_state(config: TrainConfig, device: torch.device) -> TrainingState:
 def _start(config: TrainConfig, init: str | Path | None, device: torch.device) -> TrainingState:
     state = new_state(config, device)
     if init is not None:
-        weights = load_weights(init)
+        weights = LFNet.from_pretrained(init)
         if weights.config != config.model:
             raise ConfigError(
                 f"init {init}: its architecture differs from the configuration's; "
@@ -201,11 +201,11 @@ def _keep(
     validation = {name: round(value, 4) for name, value in scores.items()}
     data = list(config.card.data) or sources
     card = {**config_to_dict(config.card), "data": data, "steps": state.step, "validation": validation}
-    save_weights(output / WEIGHTS, state.model, card)
+    save_weights(output / WEIGHTS, state.model.config, state.model.state_dict(), card)
     score = scores.get("matching_score", 0.0)
     if score > state.best_score:
         state.best_score = score
-        save_weights(output / BEST, state.model, card)
+        save_weights(output / BEST, state.model.config, state.model.state_dict(), card)
     save_checkpoint(output / LAST, state, config)
 
 

@@ -1,0 +1,197 @@
+"""LF-Net as one module of tensors: grey pictures in, keypoints and descriptors out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from lfnet.models.config import ExtractionSettings, LFNetConfig
+from lfnet.models.descriptor import Descriptor, turned
+from lfnet.models.detector import Detector, DetectorMaps
+from lfnet.models.inputs import is_blank, local_contrast, normalize_pictures, resize_to_octave
+from lfnet.models.keypoints import Keypoints, detect_keypoints, upright, usable_pixels
+from lfnet.models.orientation import best_angles
+from lfnet.models.patches import Mosaic, make_mosaic, sample_patches
+from lfnet.models.pyramid import CANDIDATES, MIN_SIDE, Octave, choose, in_pixels_of_the_picture
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+
+
+class Network(nn.Module):
+    """Detector and descriptor with one configuration.
+
+    Args:
+        config: the architecture; the default is the paper's.
+    """
+
+    def __init__(self, config: LFNetConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or LFNetConfig()
+        self.detector = Detector(self.config)
+        self.shared = self.config.orientation.mode == "shared"
+        self.descriptor = Descriptor(self.config.descriptor, self.config.patches, self.shared)
+        for module in self.modules():
+            if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+                module.momentum = self.config.norm_momentum
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    def forward(
+        self,
+        images: Float[Tensor, "B 1 H W"],
+        valid: Bool[Tensor, "B 1 H W"] | None = None,
+        settings: ExtractionSettings | None = None,
+    ) -> tuple[Keypoints, Float[Tensor, "B K D"]]:
+        """Keypoints in pixels of the pictures, best first, and their descriptors.
+
+        Args:
+            images: grey, in [0, 1].
+            valid: pixels where keypoints may be; None everywhere.
+            settings: how many, how good, at which octaves.
+
+        Returns:
+            K is the number of the picture that has most; `present` tells which are filled, the others are 0.
+        """
+        valid = torch.ones_like(images, dtype=torch.bool) if valid is None else valid
+        keypoints, descriptors = zip(*self.find(images, valid, settings or ExtractionSettings()), strict=True)
+        columns = [[column[0] for column in columns] for columns in zip(*keypoints, strict=True)]
+        padded = [nn.utils.rnn.pad_sequence(column, batch_first=True) for column in columns]
+        return Keypoints(*padded), nn.utils.rnn.pad_sequence(list(descriptors), batch_first=True)
+
+    def detect(self, images: Float[Tensor, "B 1 H W"], valid: Bool[Tensor, "B 1 H W"]) -> DetectorMaps:
+        """Score, scale and orientation maps of pictures that `normalize_pictures` prepared."""
+        return self.detector(images, valid)
+
+    def ranked(self, maps: DetectorMaps, images: Float[Tensor, "B 1 H W"]) -> DetectorMaps:
+        """Maps whose scores rank keypoints: weighed by the local contrast of normalised pictures, if that counts."""
+        if self.config.contrast_preference == 0:
+            return maps
+        return maps._replace(scores=maps.scores * local_contrast(images) ** self.config.contrast_preference)
+
+    def mosaic(self, images: Float[Tensor, "B 1 H W"]) -> Mosaic:
+        """What patches of normalised pictures are read from: made once, read for every keypoint."""
+        return make_mosaic(images, self.config.patches)
+
+    def patches_at(
+        self,
+        mosaic: Mosaic,
+        points: Float[Tensor, "B K 2"],
+        scales: Float[Tensor, "B K"],
+        orientations: Float[Tensor, "B K 2"],
+    ) -> Float[Tensor, "B K R S"]:
+        """The patches that the descriptor sees."""
+        return sample_patches(mosaic, points, scales, orientations, self.config.patches)
+
+    def orient(self, mosaic: Mosaic, keypoints: Keypoints) -> Keypoints:
+        """Keypoints with the orientations that their patches show; as they are where the maps gave orientations."""
+        if not self.shared:
+            return keypoints
+        logits = self.orientation_logits(mosaic, keypoints.points, keypoints.scales)
+        return keypoints._replace(orientations=best_angles(logits))
+
+    def orientation_logits(
+        self, mosaic: Mosaic, points: Float[Tensor, "B K 2"], scales: Float[Tensor, "B K"]
+    ) -> Float[Tensor, "B K A"]:
+        """Scores of A angles at given places, read off upright patches (orientation mode "shared" alone)."""
+        patches = self.patches_at(mosaic, points, scales, upright(points)).flatten(0, 1)
+        return self.descriptor.angle_scores(self.descriptor.begin(patches)).unflatten(0, points.shape[:2])
+
+    def describe_at(
+        self,
+        mosaic: Mosaic,
+        points: Float[Tensor, "B K 2"],
+        scales: Float[Tensor, "B K"],
+        orientations: Float[Tensor, "B K 2"],
+    ) -> Float[Tensor, "B K D"]:
+        """Descriptors at given places; differentiable in all of them.
+
+        Args:
+            mosaic: of normalised pictures, by `mosaic`.
+            points: (x, y) in pixels.
+            scales: see `PatchConfig.extent`.
+            orientations: (cos, sin).
+        """
+        if self.shared:
+            patches = self.patches_at(mosaic, points, scales, upright(points)).flatten(0, 1)
+            rows = self.descriptor.finish(turned(self.descriptor.begin(patches), orientations.flatten(0, 1)))
+        else:
+            rows = self.descriptor(self.patches_at(mosaic, points, scales, orientations).flatten(0, 1))
+        return rows.unflatten(0, points.shape[:2])
+
+    def find(
+        self, images: Float[Tensor, "B 1 H W"], valid: Bool[Tensor, "B 1 H W"], settings: ExtractionSettings
+    ) -> list[tuple[Keypoints, Float[Tensor, "N D"]]]:
+        """The keypoints of each picture, in its pixels and best first, and their descriptors."""
+        octaves = self._search(images, valid, settings)
+        return [
+            self._kept([octave.of_picture(index) for octave in octaves], settings, images[index])
+            for index in range(len(images))
+        ]
+
+    def _search(self, images: Tensor, valid: Tensor, settings: ExtractionSettings) -> list[Octave]:
+        """The keypoints of every octave that is large enough."""
+        sizes = settings.octaves or self.config.octaves
+        round_patches = self.config.patches.sampling == "log-polar"
+        # Log-polar patches of all octaves are read from one mosaic, square ones from the octave that they are found in.
+        shared = self.mosaic(normalize_pictures(images, valid)) if round_patches else None
+        found = []
+        for octave in sizes:
+            small, small_valid, ratio = resize_to_octave(images, valid, octave)
+            if min(small.shape[-2:]) < MIN_SIDE:
+                continue
+            normalized = normalize_pictures(small, small_valid)
+            maps = self.ranked(self.detect(normalized, small_valid), normalized)
+            showing = small_valid & ~is_blank(normalized, small_valid)[:, None, None, None]
+            keypoints = self._keypoints(maps, showing, settings)
+            weight = (min(sizes) / octave) ** self.config.octave_preference
+            if weight != 1:
+                keypoints = keypoints._replace(scores=keypoints.scores * weight)
+            found.append(Octave(shared or self.mosaic(normalized), keypoints, ratio))
+        return found
+
+    def _keypoints(self, maps: DetectorMaps, valid: Tensor, settings: ExtractionSettings) -> Keypoints:
+        border = self.config.keypoints.border if settings.border is None else settings.border
+        usable = usable_pixels(valid, border, border)
+        count = settings.max_keypoints * (CANDIDATES if settings.min_distance > 0 else 1)
+        keypoints = detect_keypoints(maps, usable, count, self.config.keypoints)
+        if settings.single_scale:
+            keypoints = keypoints._replace(scales=torch.ones_like(keypoints.scales))
+        return keypoints
+
+    def _kept(
+        self, octaves: list[Octave], settings: ExtractionSettings, image: Float[Tensor, "1 H W"]
+    ) -> tuple[Keypoints, Float[Tensor, "N D"]]:
+        """The best keypoints of all octaves of a picture, described, and these alone."""
+        whole = in_pixels_of_the_picture(octaves, image)
+        order = choose(octaves, whole, settings, (image.shape[-2], image.shape[-1]))
+        kept = Keypoints(*(column[:, order] for column in whole))
+        if settings.upright:
+            kept = kept._replace(orientations=upright(kept.points))
+        if not len(order):
+            return kept, image.new_zeros(0, self.config.descriptor.dimension)
+        if self.config.patches.sampling == "square":
+            return kept, self.descriptor(self._square_patches(octaves, order, kept.orientations))
+        mosaic = octaves[0].mosaic
+        if not self.shared:
+            return kept, self.describe_at(mosaic, kept.points, kept.scales, kept.orientations)[0]
+        features = self.descriptor.begin(self.patches_at(mosaic, kept.points, kept.scales, upright(kept.points))[0])
+        if not settings.upright:
+            kept = kept._replace(orientations=best_angles(self.descriptor.angle_scores(features))[None])
+        return kept, self.descriptor.finish(turned(features, kept.orientations[0]))
+
+    def _square_patches(
+        self, octaves: list[Octave], order: Int[Tensor, "N"], orientations: Float[Tensor, "1 N 2"]
+    ) -> Float[Tensor, "N S S"]:
+        """Patches of the chosen ones among the keypoints of all octaves, each read in its own octave."""
+        patches = orientations.new_zeros(len(order), *self.config.patches.shape)
+        start = 0
+        for octave in octaves:
+            stop = start + octave.keypoints.points.shape[1]
+            rows = torch.nonzero((order >= start) & (order < stop))[:, 0]
+            places = order[rows] - start
+            points, scales = octave.keypoints.points[:, places], octave.keypoints.scales[:, places]
+            patches[rows] = self.patches_at(octave.mosaic, points, scales, orientations[:, rows])[0]
+            start = stop
+        return patches
