@@ -167,7 +167,10 @@ def list_names(file: h5py.File) -> list[str]:
         if isinstance(item, h5py.Dataset) and "/" in name:
             names[name.rpartition("/")[0]] = None
 
-    file.visititems(visit)
+    try:
+        file.visititems(visit)
+    except RuntimeError as error:
+        raise FeatureFileError(f"{file.filename}: damaged ({error}); make it again") from error
     return list(names)
 
 
