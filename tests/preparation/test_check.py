@@ -217,6 +217,58 @@ def test_depth_in_another_unit_is_not_sound(copied: Path) -> None:
     assert any("from where depth and poses send them" in problem for problem in report.problems)
 
 
+def standing(index: int, from_index: int = 4) -> NDArray[np.float64]:
+    """A camera that moves along the plane up to a place, and from there on only turns."""
+    place = min(index, from_index)
+    pose = np.eye(4)
+    pose[:3, :3] = cv2.Rodrigues(np.array([0.02 * place, -0.07 * (index - place), 0.05 * place]))[0]
+    pose[:3, 3] = -pose[:3, :3] @ np.array([0.15 * place, -0.04 * place, 0.03 * place])
+    return pose
+
+
+def scale_depth(folder: Path, factor: float) -> None:
+    for path in (folder / "depth").iterdir():
+        with h5py.File(path, "r+") as file:
+            file["depth"][...] = factor * file["depth"][...]
+    finish(folder)
+
+
+def turn_axes(folder: Path) -> None:
+    """To OpenGL's: y up, z towards the eye."""
+    model = read_reconstruction(folder / "model")
+    axes = np.diag([1.0, -1.0, -1.0, 1.0])
+    images = {
+        number: replace(image, camera_from_world=axes @ image.camera_from_world @ axes)
+        for number, image in model.images.items()
+    }
+    write_reconstruction(folder / "model", replace(model, images=images))
+    finish(folder)
+
+
+@pytest.mark.parametrize("spoil", [lambda folder: scale_depth(folder, 5.0), turn_axes], ids=["depth", "axes"])
+def test_pairs_held_back_without_parallax_do_not_hide_faults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], None]
+) -> None:
+    """Where a camera only turns, any depth is as good: training pairs, of places apart, tell."""
+    monkeypatch.setitem(globals(), "camera_from_world", standing)
+    folder = make_scene(tmp_path / "standing")
+    sound = check_scene(folder, 60, silent)
+    assert (sound.is_sound, sound.lines()[-1], sound.warp.split) == (True, "sound", "validation and training")
+    assert sound.warp.telling >= 30
+    assert "pairs held back can't tell of depth and poses: training pairs are taken too" in sound.notes
+    spoil(folder)
+    spoiled = check_scene(folder, 60, silent)
+    assert any("from where depth and poses send them" in problem for problem in spoiled.problems)
+
+
+def test_a_scene_of_turns_alone_is_said_to_be_unjudged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "camera_from_world", lambda index: standing(index, 0))
+    report = check_scene(make_scene(tmp_path / "turning"), 60, silent)
+    assert report.is_sound
+    assert report.lines()[-1] == "sound as far as it could be judged"
+    assert any(note.startswith("depth and the way between cameras could not be judged") for note in report.notes)
+
+
 def test_a_flipped_byte_is_found(copied: Path) -> None:
     path = depth_path(copied, "5.png")
     content = bytearray(path.read_bytes())

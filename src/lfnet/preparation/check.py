@@ -32,6 +32,9 @@ OWN_DEPTH_LIMIT = 1.5
 SENSOR_LIMIT = 5.0
 """Largest sound median error at 640 px of a recording, px: its poses drift. An indoor walk has 2.6 px at a gap of 8
 frames; poses that are a degree off are worth 9 px."""
+TELLING = 2.0
+"""Parallax, in limits of the error, from which on a match tells of depth: five times too much of it leaves four fifths
+of the parallax as error."""
 LEAST_AGREEMENT = 0.5
 """Share of matches of known depth at which the depths of both pictures agree, below which a scene is not sound."""
 LEAST_DEPTH = 0.05
@@ -93,6 +96,15 @@ class WarpReport:
     within_1_5: float
     """Share below 1.5 px."""
     within_5: float
+    telling: int
+    """Matches with parallax enough to tell of depth and of the way between the cameras."""
+    telling_median: float
+    """Of these, px; NaN without any."""
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether depth and poses can be judged by them."""
+        return min(self.matches, self.telling) >= FEWEST_MATCHES
 
 
 @dataclass(frozen=True)
@@ -167,8 +179,13 @@ class SceneReport:
             *_warp_lines(self.warp),
             *[f"note: {note}" for note in self.notes],
             *[f"problem: {problem}" for problem in self.problems],
-            "sound" if self.is_sound else f"not sound: {_count(len(self.problems), 'problem')}",
+            self._verdict(),
         ]
+
+    def _verdict(self) -> str:
+        if not self.is_sound:
+            return f"not sound: {_count(len(self.problems), 'problem')}"
+        return "sound" if self.warp.is_telling else "sound as far as it could be judged"
 
     def _distance_lines(self) -> list[str]:
         if self.nearest_cameras is None:
@@ -203,7 +220,8 @@ def check_scene(scene: Path, pairs: int, progress: Progress) -> SceneReport:
     changed, missing = _compare_files(scene, manifest, progress)
     damaged = _damaged([*changed, *missing])
     depth = _measure_depth(opened, model, damaged, progress)
-    warp, checked = _check_warp(opened, damaged, pairs, progress)
+    limit = OWN_DEPTH_LIMIT if manifest["depth"] == "own" else SENSOR_LIMIT
+    warp, checked = _check_warp(opened, damaged, pairs, limit, progress)
     numbers = manifest.get("numbers", {}).get("pairs", {})
     report = SceneReport(
         scene=scene.resolve().name,
@@ -263,16 +281,16 @@ def _measure_depth(scene: Scene, model: Reconstruction, damaged: set[str], progr
 
 
 def _check_warp(
-    scene: Scene, damaged: set[str], count: int, progress: Progress
+    scene: Scene, damaged: set[str], count: int, limit: float, progress: Progress
 ) -> tuple[WarpReport, list[CheckedPair]]:
-    """Pairs held back, or those trained on where the former give too few matches."""
+    """Pairs held back, and those trained on too where the former can't tell of depth and poses."""
     broken = [number for number in scene.image_ids if scene.frame(number).name in damaged]
     held_back = _reproject(scene, _chosen_pairs(scene.pairs("validation"), broken, count), progress)
-    warp = _summarize("validation", held_back)
-    if warp.matches >= FEWEST_MATCHES:
+    warp = _summarize("validation", held_back, limit)
+    if warp.is_telling:
         return warp, held_back
-    trained_on = _reproject(scene, _chosen_pairs(scene.pairs("training"), broken, count), progress)
-    return _summarize("training", trained_on), trained_on
+    checked = [*held_back, *_reproject(scene, _chosen_pairs(scene.pairs("training"), broken, count), progress)]
+    return _summarize("validation and training" if held_back else "training", checked, limit), checked
 
 
 def _chosen_pairs(rows: PairTable, broken: Sequence[int], count: int) -> PairTable:
@@ -297,10 +315,11 @@ def _reproject(scene: Scene, rows: PairTable, progress: Progress) -> list[Checke
     return checked
 
 
-def _summarize(split: str, checked: Sequence[CheckedPair]) -> WarpReport:
+def _summarize(split: str, checked: Sequence[CheckedPair], limit: float) -> WarpReport:
     """Medians are of all matches together: pairs count by how much of them can be matched."""
     scaled = np.concatenate([np.zeros(0), *(pair.error.scaled_errors for pair in checked)])
     own = np.concatenate([np.zeros(0), *(pair.error.errors for pair in checked)])
+    telling = scaled[np.concatenate([np.zeros(0), *(pair.error.parallax for pair in checked)]) >= TELLING * limit]
     known = sum(pair.error.known for pair in checked)
     some = len(scaled) > 0
     return WarpReport(
@@ -314,6 +333,8 @@ def _summarize(split: str, checked: Sequence[CheckedPair]) -> WarpReport:
         median_own_size=float(np.median(own)) if some else float("nan"),
         within_1_5=float((scaled < 1.5).mean()) if some else 0.0,
         within_5=float((scaled < 5).mean()) if some else 0.0,
+        telling=len(telling),
+        telling_median=float(np.median(telling)) if len(telling) else float("nan"),
     )
 
 
@@ -334,11 +355,16 @@ def _notes(report: SceneReport, all_own: bool) -> list[str]:
     elif not all_own:
         notes.append("what stays in the source of the scene has no checksums")
     if report.warp.split == "training":
-        held_back = any(split.pairs for split in report.splits if split.name == "validation")
-        cause = "pairs held back give too few matches" if held_back else "no pairs are held back"
-        notes.append(f"{cause}: the matches are those of training pairs")
+        notes.append("no pairs are held back: the matches are those of training pairs")
+    elif report.warp.split != "validation":
+        notes.append("pairs held back can't tell of depth and poses: training pairs are taken too")
     if report.warp.matches < FEWEST_MATCHES:
         notes.append(f"{report.warp.matches} visible matches are too few to judge depth and poses by")
+    elif not report.warp.is_telling:
+        notes.append(
+            f"depth and the way between cameras could not be judged: {report.warp.telling} of {report.warp.matches} "
+            "matches have the parallax that shows them; pictures from places farther apart would"
+        )
     if report.depth_maps < report.pictures:
         notes.append(f"depth was measured in {report.depth_maps} of {report.pictures} pictures")
     return notes
@@ -365,6 +391,11 @@ def _problems(report: SceneReport, own_depth: bool) -> list[str]:
             "the depth maps in the unit of the model?"
         )
     warp, limit = report.warp, OWN_DEPTH_LIMIT if own_depth else SENSOR_LIMIT
+    if warp.is_telling and warp.median <= limit < warp.telling_median:
+        problems.append(
+            f"matches with parallax land {warp.telling_median:.1f} px from where depth and poses send them (median at "
+            f"{REFERENCE_SIDE} px; sound is {limit:g} px): check the unit of depth, and axes and direction of the poses"
+        )
     if warp.matches >= FEWEST_MATCHES and warp.median > limit:
         problems.append(
             f"matches land {warp.median:.1f} px from where depth and poses send them (median at {REFERENCE_SIDE} px; "

@@ -57,6 +57,8 @@ class Reprojection:
     """(N, 2) pixels of b that they were matched with."""
     warped: NDArray[np.float64]
     """(N, 2) pixels of b that depth and poses send them to."""
+    turned: NDArray[np.float64]
+    """(N, 2) pixels of b that the rotation between the poses sends them to, as if the cameras stood in one place."""
     matches: int
     """Kept by the two pictures alone."""
     known: int
@@ -68,6 +70,12 @@ class Reprojection:
     def errors(self) -> NDArray[np.float64]:
         """(N,) distances in pixels of b."""
         return np.linalg.norm(self.warped - self.points_b, axis=1)
+
+    @property
+    def parallax(self) -> NDArray[np.float64]:
+        """(N,) distances of the matches from where a turn alone would send them, in pixels of a picture of long side
+        640. Depth and the way between the cameras show in nothing else, however wrong they are."""
+        return np.linalg.norm(self.turned - self.points_b, axis=1) * (REFERENCE_SIDE / max(self.size_b))
 
     @property
     def scaled_errors(self) -> NDArray[np.float64]:
@@ -114,7 +122,18 @@ def compare(a: MatchedPicture, b: MatchedPicture) -> Reprojection:
         points_a[seen],
         points_b[seen],
         warped[0].numpy()[seen].astype(np.float64),
+        _turned(a.view, b.view, points_a[seen]),
         len(indices),
         int(known.sum()),
         (width, height),
     )
+
+
+def _turned(a: View, b: View, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Where the rotation from a to b alone sends pixels (N, 2) of a."""
+    pose_a, pose_b, camera_a, camera_b = (
+        each[0].double().numpy() for each in (a.camera_from_world, b.camera_from_world, a.intrinsics, b.intrinsics)
+    )
+    homography = camera_b @ pose_b[:3, :3] @ pose_a[:3, :3].T @ np.linalg.inv(camera_a)
+    moved = np.concatenate((points, np.ones((len(points), 1))), 1) @ homography.T
+    return moved[:, :2] / np.where(np.abs(moved[:, 2:]) < 1e-9, 1e-9, moved[:, 2:])
