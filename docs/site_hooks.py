@@ -39,7 +39,8 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     pages["api/index.md"] = f"# Modules\n\n| module | |\n| --- | --- |\n{rows}\n"
     for path, content in pages.items():
         files.append(File.generated(config, path, content=content))
-    for path in sorted({*REPOSITORY.glob("configs/*.toml"), *SOURCE.rglob("*.md")}):
+    linked = (*REPOSITORY.glob("configs/*.toml"), *REPOSITORY.glob("examples/**/*.py"), *SOURCE.rglob("*.md"))
+    for path in sorted(linked):
         name = path.relative_to(REPOSITORY).as_posix()
         files.append(File.generated(config, name, content=path.read_text(encoding="utf-8")))
     return files

@@ -30,14 +30,12 @@ def main(*paths: str) -> None:
             raise SystemExit(f"{inputs[here]} and {inputs[near]}: only {len(inliers)} matches agree")
         middle_from[here] = middle_from[near] @ near_from_here
 
-    corners = np.concatenate(
-        [
-            cv2.perspectiveTransform(np.array([[[0.0, 0], [w, 0], [w, h], [0, h]]]), middle_from[here])[0]
-            for here, (h, w) in enumerate(picture.shape[:2] for picture in pictures)
-        ]
-    )
-    low = np.floor(corners.min(0))
-    width, height = (np.ceil(corners.max(0)) - low).astype(int).tolist()
+    corners = []
+    for here, (h, w) in enumerate(picture.shape[:2] for picture in pictures):
+        around = np.array([[[0, 0], [w, 0], [w, h], [0, h]]], np.float64)
+        corners.append(cv2.perspectiveTransform(around, middle_from[here])[0])
+    low = np.floor(np.concatenate(corners).min(0))
+    width, height = (np.ceil(np.concatenate(corners).max(0)) - low).astype(int).tolist()
     panorama = np.zeros((height, width, 3), np.uint8)
     for here in sorted(middle_from, key=lambda number: -abs(number - middle)):  # The middle comes last, on top.
         matrix = np.array([[1, 0, -low[0]], [0, 1, -low[1]], [0, 0, 1]]) @ middle_from[here]

@@ -19,7 +19,7 @@ from lfnet.training.config import build_config, default_tables
 from lfnet.training.loop import train
 
 
-def main(pictures: str, output: str, steps: str = "1000", start: str = "lfnet-lean", **settings: object) -> None:
+def main(pictures: str, output: str, steps: str = "1000", start: str = "lfnet-cpu", **settings: object) -> None:
     tables = default_tables()
     tables["model"] = describe_weights(start)["config"]
     changes = {"data.pictures": [pictures], "optimizer.steps": int(steps), "optimizer.learning_rate": 2e-4, **settings}

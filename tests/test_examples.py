@@ -23,7 +23,7 @@ from support.rendered_photos import render_views, write_photos
 
 EXAMPLES = REPOSITORY / "examples"
 pytestmark = pytest.mark.skipif(
-    not {"lfnet-cpu", "lfnet-lean"} <= set(lfnet.list_pretrained()), reason="examples use the packaged weights"
+    "lfnet-cpu" not in lfnet.list_pretrained(), reason="examples use the packaged weights"
 )
 Run = Callable[..., str]
 
@@ -75,8 +75,8 @@ def test_a_folder_to_colmap_and_a_photo_localised_in_it(run: Run, tmp_path: Path
     query = views.pop(3)
     write_photos(tmp_path / "photos", views)
     write_photos(tmp_path, [query])
-    assert "6 of 6 photos" in run("folder_to_colmap.py", "photos", "model", "lfnet-lean")
-    out = run("localise_in_model.py", "photos", "model/0", query.name, "lfnet-lean")
+    assert "6 of 6 photos" in run("folder_to_colmap.py", "photos", "model", "lfnet-cpu")
+    out = run("localise_in_model.py", "photos", "model/0", query.name, "lfnet-cpu")
     pose = np.array([eval(line) for line in out.splitlines()[-4:]])
     found = {image.name: image.camera_from_world for image in read_reconstruction(tmp_path / "model/0").images.values()}
     centres = np.array([centre(found[view.name]) for view in views])
@@ -130,24 +130,24 @@ def test_training(run: Run, tmp_path: Path, folder: Path) -> None:
     before, after = (int(line.split(": ")[1].split()[0]) for line in out.splitlines()[-2:])
     assert before > 50
     assert after > 50
-    assert lfnet.LFNet.from_pretrained(tmp_path / "run" / "to_share").config.descriptor.dimension == 128
+    assert lfnet.LFNet.from_pretrained(tmp_path / "run" / "to_share").config.descriptor.dimension == 256
 
 
 def test_vismatch(camera: NDArray[np.uint8]) -> None:
     pytest.importorskip("vismatch")
     module = load(EXAMPLES / "wrappers" / "vismatch_lfnet.py", "vismatch_lfnet")
     picture = np.repeat(camera[None] / np.float32(255), 3, axis=0)
-    found = module.LFNetMatcher(max_num_keypoints=300, weights="lfnet-lean")(picture, picture[:, 5:, 8:].copy())
+    found = module.LFNetMatcher(max_num_keypoints=300, weights="lfnet-cpu")(picture, picture[:, 5:, 8:].copy())
     assert found["num_inliers"] > 150
     assert np.allclose(found["H"], [[1, 0, -8], [0, 1, -5], [0, 0, 1]], atol=0.2)
-    assert found["all_desc0"].shape == (300, 128)
+    assert found["all_desc0"].shape == (300, 256)
     assert len(found["matched_confidences"]) == len(found["matched_kpts0"])
 
 
 def test_deep_image_matching(folder: Path, tmp_path: Path) -> None:
     package = pytest.importorskip("deep_image_matching")
     module = load(EXAMPLES / "wrappers" / "deep_image_matching_lfnet.py", "deep_image_matching.extractors.lfnet")
-    extractor = {"name": "lfnet", "weights": "lfnet-lean", "max_keypoints": 200}
+    extractor = {"name": "lfnet", "weights": "lfnet-cpu", "max_keypoints": 200}
     package.config.confs["lfnet"] = {"extractor": extractor, "matcher": {"name": "kornia_matcher"}}
     package.config.opt_zoo["extractors"].append("lfnet")
     config = package.config.Config(
@@ -155,17 +155,17 @@ def test_deep_image_matching(folder: Path, tmp_path: Path) -> None:
     )
     stored = module.LFNetExtractor(config).extract(folder / "camera.png")
     found = package.io.h5.get_features(stored, "camera.png")
-    ours = lfnet.extract(folder / "camera.png", "lfnet-lean", max_keypoints=200)
+    ours = lfnet.extract(folder / "camera.png", "lfnet-cpu", max_keypoints=200)
     assert np.allclose(found["keypoints"], ours.keypoints, atol=1e-3)
-    assert found["descriptors"].shape == (128, 200)
+    assert found["descriptors"].shape == (256, 200)
 
 
 def test_image_matching_webui(camera: NDArray[np.uint8]) -> None:
     pytest.importorskip("imcui.hloc.utils.base_model")
     module = load(EXAMPLES / "wrappers" / "image_matching_webui_lfnet.py", "imcui.hloc.extractors.lfnet")
     extract_features = pytest.importorskip("imcui.hloc.extract_features")
-    model = module.LFNet({"name": "lfnet", "weights": "lfnet-lean", "max_keypoints": 200})
+    model = module.LFNet({"name": "lfnet", "weights": "lfnet-cpu", "max_keypoints": 200})
     found = extract_features.extract(model, camera, {"grayscale": True, "resize_max": 1600})
-    assert found["descriptors"][0].shape == (128, 200)
-    ours = lfnet.extract(camera, "lfnet-lean", max_keypoints=200)
+    assert found["descriptors"][0].shape == (256, 200)
+    ours = lfnet.extract(camera, "lfnet-cpu", max_keypoints=200)
     assert np.allclose(found["keypoints"][0], ours.keypoints, atol=1e-3)

@@ -68,10 +68,10 @@ def test_what_is_no_picture_is_said(camera: NDArray[np.uint8], tiny_weights: Pat
 
 
 def test_two_views_of_one_picture_match(camera: NDArray[np.uint8]) -> None:
-    if "lfnet-lean" not in lfnet.list_pretrained():
-        pytest.skip("the package has no weights lfnet-lean")
+    if "lfnet-cpu" not in lfnet.list_pretrained():
+        pytest.skip("the package has no weights lfnet-cpu")
     turned = np.ascontiguousarray(np.rot90(camera))
-    a, b = (lfnet.extract(picture, "lfnet-lean", max_keypoints=300) for picture in (camera, turned))
+    a, b = (lfnet.extract(picture, "lfnet-cpu", max_keypoints=300) for picture in (camera, turned))
     matches = lfnet.match(a, b)
     verified = lfnet.match(a, b, geometry="homography")
     assert len(a) >= len(matches) >= len(verified) > 100

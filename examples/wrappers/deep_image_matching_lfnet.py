@@ -1,6 +1,6 @@
 """LF-Net for deep-image-matching (github.com/3DOM-FBK/deep-image-matching).
 
-Copy to `deep_image_matching/extractors/lfnet.py`. In `config.py`, add "lfnet" to `opt_zoo["extractors"]`, and to `confs`
+Copy to `deep_image_matching/extractors/lfnet.py`. In `config.py` add "lfnet" to `opt_zoo["extractors"]`, and to `confs`
 
     "lfnet+kornia_matcher": {
         "extractor": {"name": "lfnet", "weights": "lfnet-cpu", "max_keypoints": 4000},

@@ -54,11 +54,11 @@ def test_compute_describes_keypoints_of_any_origin(camera: NDArray[np.uint8], ti
 
 
 def test_ransac_as_with_sift(camera: NDArray[np.uint8]) -> None:
-    if "lfnet-lean" not in lfnet.list_pretrained():
-        pytest.skip("the package has no weights lfnet-lean")
+    if "lfnet-cpu" not in lfnet.list_pretrained():
+        pytest.skip("the package has no weights lfnet-cpu")
     matrix = cv2.getRotationMatrix2D((127.5, 127.5), 40, 0.9)
     turned = cv2.warpAffine(camera, matrix, (256, 256))
-    detector = LFNetFeature2D("lfnet-lean")
+    detector = LFNetFeature2D("lfnet-cpu")
     keypoints_a, descriptors_a = detector.detectAndCompute(camera, None)
     keypoints_b, descriptors_b = detector.detectAndCompute(turned, None)
     matches = cv2.BFMatcher(detector.defaultNorm(), crossCheck=True).match(descriptors_a, descriptors_b)

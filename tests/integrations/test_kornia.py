@@ -73,9 +73,9 @@ def test_a_local_feature_matcher_takes_it(camera: NDArray[np.uint8], tiny_model:
 
 
 def test_adalam_keeps_the_right_matches_of_a_turned_picture(camera: NDArray[np.uint8]) -> None:
-    if "lfnet-lean" not in lfnet.list_pretrained():
-        pytest.skip("the package has no weights lfnet-lean")
-    model = LFNet.from_pretrained("lfnet-lean")
+    if "lfnet-cpu" not in lfnet.list_pretrained():
+        pytest.skip("the package has no weights lfnet-cpu")
+    model = LFNet.from_pretrained("lfnet-cpu")
     turned = np.ascontiguousarray(np.rot90(camera))
     a, b = model.extract([camera, turned], settings=ExtractionSettings(max_keypoints=400))
     extent = model.config.patches.extent
