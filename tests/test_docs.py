@@ -154,7 +154,7 @@ def test_every_block_runs(
     if "lfnet-cpu" not in list_pretrained():
         pytest.skip("the package has no weights lfnet-cpu, which the documentation uses")
     monkeypatch.chdir(folder)
-    if page.name == "train_on_your_photos.md":
+    if page.name in ("train_on_your_photos.md", "colmap.md"):
         if find_spec("pycolmap") is None:
             pytest.skip("the page needs pycolmap")
         write_photos(folder / "my_photos", render_views(PHOTOS))

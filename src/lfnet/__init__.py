@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lfnet.features import Features, Matches
     from lfnet.file_extraction import extract_files
+    from lfnet.file_mapping import photos_to_model
     from lfnet.images import ImageError, list_images, read_grey, read_image, to_grey
     from lfnet.integrations.hloc import read_features, read_matches
     from lfnet.matching import mutual_nearest_neighbours, verify
@@ -32,6 +33,7 @@ _EXPORTS = {
     "list_pretrained": "lfnet.models.weights",
     "match": "lfnet.shortcuts",
     "mutual_nearest_neighbours": "lfnet.matching",
+    "photos_to_model": "lfnet.file_mapping",
     "read_features": "lfnet.integrations.hloc",
     "read_grey": "lfnet.images",
     "read_image": "lfnet.images",
@@ -54,6 +56,7 @@ __all__ = [
     "list_pretrained",
     "match",
     "mutual_nearest_neighbours",
+    "photos_to_model",
     "read_features",
     "read_grey",
     "read_image",

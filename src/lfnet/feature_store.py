@@ -1,4 +1,4 @@
-"""A features file that grows batch by batch and is never half-written.
+"""A file of features or matches that grows batch by batch and is never half-written.
 
 While a run lasts, each batch becomes a small file of its own in `<output>.parts/`, written under another name
 and then renamed, so that a batch is either there whole or not there. At the end the parts are joined to the
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -22,23 +23,31 @@ from lfnet.integrations import hloc
 
 
 class FeatureStore:
-    """A features file in hloc's layout, and the parts that are to join it.
+    """A features or matches file in hloc's layout, and the parts that are to join it.
 
     Args:
-        output: the features file.
-        fingerprint: JSON of what decides the features; only files with an equal one are continued.
+        output: the file.
+        fingerprint: JSON of what decides its content; only files with an equal one are continued.
         overwrite: pass over what is there, and replace it at the end; one that was stopped is gone on with.
+        describe: adds what the file says of itself.
 
     Raises:
         FeatureFileError: the file or its parts are there, with another fingerprint or none.
         OSError: the folder can't be made.
     """
 
-    def __init__(self, output: Path, fingerprint: str, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        output: Path,
+        fingerprint: str,
+        overwrite: bool = False,
+        describe: Callable[[h5py.File], None] = hloc.describe_frame,
+    ) -> None:
         self.output = output
         self.fingerprint = fingerprint
         target = output.resolve()
         self.folder = target.with_name(target.name + ".parts")
+        self._describe = describe
         self._note = self.folder / "settings.json"
         self._replacement = self.folder / "replaces"
         if overwrite:
@@ -50,7 +59,7 @@ class FeatureStore:
         self._check_same_settings()
 
     def names(self) -> set[str]:
-        """Every picture that is in the output or in a part."""
+        """Every picture, or pair, that is in the output or in a part."""
         present: set[str] = set()
         for path in [self._base, *self._parts()]:
             if path is not None:
@@ -68,12 +77,21 @@ class FeatureStore:
         Raises:
             OSError: they can't be written, for example because the disk is full.
         """
-        if not rows:
-            return
+        if rows:
+            self.add_part(lambda file: _write_rows(file, rows, half))
+
+    def add_part(self, write: Callable[[h5py.File], object]) -> None:
+        """Keep some groups, all of them or none.
+
+        Args:
+            write: adds them to an open file.
+
+        Raises:
+            OSError: they can't be written, for example because the disk is full.
+        """
         # Built in memory, so that a full disk shows in a plain write and nowhere within HDF5.
         with h5py.File("part", "w", driver="core", backing_store=False) as file:
-            for name, features, uncertainty in rows:
-                hloc.write_features(file, name, features, half=half, uncertainty=uncertainty)
+            write(file)
             file.flush()
             content = file.id.get_file_image()
         if not self._note.exists():
@@ -91,7 +109,7 @@ class FeatureStore:
         parts = self._parts()
         if parts:
             with replacing_hdf5(self.output, self._base) as (file, beneath):
-                hloc.describe_frame(file)
+                self._describe(file)
                 file.attrs["settings"] = self.fingerprint
                 for part in parts:
                     _copy_pictures(part, file)
@@ -122,6 +140,11 @@ class FeatureStore:
             raise hloc.FeatureFileError(
                 f"{path}: was made {difference}; write to another file, or start again with --overwrite"
             )
+
+
+def _write_rows(file: h5py.File, rows: list[tuple[str, Features, float]], half: bool) -> None:
+    for name, features, uncertainty in rows:
+        hloc.write_features(file, name, features, half=half, uncertainty=uncertainty)
 
 
 def _copy_pictures(part: Path, target: h5py.File) -> None:

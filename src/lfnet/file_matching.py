@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from lfnet.feature_store import FeatureStore
 from lfnet.features import Features, Matches
 from lfnet.file_extraction import PictureSettings
+from lfnet.files.atomic import held
 from lfnet.files.hdf5 import replacing_hdf5
 from lfnet.images import read_image, shrink
 from lfnet.integrations import hloc
@@ -22,6 +26,8 @@ from lfnet.settings import ConfigError, require_above, require_at_least, require
 if TYPE_CHECKING:
     from lfnet.models.lfnet import LFNet
 
+_PAIRS_KEPT = 256
+"""Pairs that a batch has: what a sudden end loses at most."""
 _FEATURES_KEPT = 32
 """Pictures whose features stay in memory between pairs: 33 MB at 1024 keypoints."""
 
@@ -161,10 +167,7 @@ def match_feature_file(
     """
     total = 0
     with hloc.open_file(features) as source:
-        missing = sorted({name for pair in pairs for name in pair if name not in source})
-        if missing:
-            some = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
-            raise hloc.FeatureFileError(f"{features}: {len(missing)} pictures of the list are not in it: {some}")
+        _check_names(source, pairs)
         _refuse_equal_names(pairs)
         read = lru_cache(_FEATURES_KEPT)(lambda name: hloc.read_features(source, name))
         with replacing_hdf5(output) as (target, beneath):
@@ -187,6 +190,69 @@ def _refuse_equal_names(pairs: list[tuple[str, str]]) -> None:
             both = " and ".join(map(" ".join, (taken[name], pair)))
             raise hloc.FeatureFileError(f"{both}: both are {name} in hloc's layout; rename a picture or its folder")
         taken[name] = pair
+
+
+def match_in_batches(
+    features: str | Path,
+    pairs: list[tuple[str, str]],
+    output: str | Path,
+    settings: MatchSettings,
+    *,
+    overwrite: bool = False,
+    progress: Callable[[int], object] | None = None,
+) -> int:
+    """Match those pairs of a list that a matches file lacks; stopped in any way, it goes on where it was.
+
+    Args:
+        features: features file.
+        pairs: names of pictures in it.
+        output: matches file; it is continued only with equal settings, and features of equal settings.
+        settings: how to match.
+        overwrite: start again, and replace a file that is there.
+        progress: called with a number of pairs whenever they are done.
+
+    Returns:
+        Number of pairs that were matched now.
+
+    Raises:
+        FeatureFileError, OSError, ValueError: as `match_feature_file`; or the file is there, with other settings.
+    """
+    output = Path(output)
+    with held(output), hloc.open_file(features) as source:
+        _check_names(source, pairs)
+        _refuse_equal_names(pairs)
+        fingerprint = {**asdict(settings), "features": _origin(source)}
+        store = FeatureStore(output, json.dumps(fingerprint, sort_keys=True), overwrite, describe=lambda file: None)
+        present = store.names()
+        left = [pair for pair in pairs if not {hloc.names_to_pair(*pair), hloc.names_to_pair(*pair[::-1])} & present]
+        advance = progress or (lambda count: None)
+        advance(len(pairs) - len(left))
+        read = lru_cache(_FEATURES_KEPT)(lambda name: hloc.read_features(source, name))
+
+        def match_batch(target: h5py.File, batch: list[tuple[str, str]]) -> None:
+            for name_a, name_b in batch:
+                _, matches, _ = match_features(read(name_a), read(name_b), settings)
+                hloc.write_matches(target, name_a, name_b, matches, len(read(name_a)))
+                advance(1)
+
+        for start in range(0, len(left), _PAIRS_KEPT):
+            batch = left[start : start + _PAIRS_KEPT]
+            store.add_part(lambda target, batch=batch: match_batch(target, batch))
+        store.join()
+    return len(left)
+
+
+def _origin(features: h5py.File) -> str:
+    """What tells a features file from another: its settings; of another program's, its size and time of change."""
+    status = Path(features.filename).stat()
+    return str(features.attrs.get("settings", f"{status.st_size} {status.st_mtime_ns}"))
+
+
+def _check_names(features: h5py.File, pairs: list[tuple[str, str]]) -> None:
+    missing = sorted({name for pair in pairs for name in pair if name not in features})
+    if missing:
+        some = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+        raise hloc.FeatureFileError(f"{features.filename}: {len(missing)} pictures of the list are not in it: {some}")
 
 
 def _camera_matrix(intrinsics: tuple[float, float, float, float] | None) -> NDArray[np.float64] | None:

@@ -12,7 +12,6 @@ import tyro
 from lfnet.cli.options import Model, check_output
 from lfnet.errors import UsageError, UserError
 from lfnet.file_extraction import ExtractionReport, FileSettings, extract_files, name_images
-from lfnet.files.checksum import checksum
 from lfnet.settings import require_at_least
 
 
@@ -47,8 +46,6 @@ def run(command: Command) -> int:
     """Extract, and tell what came out: 0, or 1 where pictures failed."""
     from tqdm import tqdm
 
-    from lfnet.models.weights import resolve_weights
-
     if not command.paths:
         raise UsageError("no pictures given: name files or folders")
     masks = command.how.masks
@@ -63,17 +60,12 @@ def run(command: Command) -> int:
             images,
             command.output,
             command.how,
-            weights=_identity(resolve_weights(command.model.weights)),
+            weights=command.model.identity(),
             batch_size=command.batch_size or (8 if next(model.parameters()).is_cuda else 1),
             overwrite=command.overwrite,
             progress=bar.update,
         )
     return _tell(report, command.output)
-
-
-def _identity(weights: Path) -> str:
-    """Name and content of a weights file, by which a features file knows whether it may be continued."""
-    return f"{weights.stem} {checksum(weights)[:16]}"
 
 
 def _tell(report: ExtractionReport, output: Path) -> int:

@@ -13,7 +13,9 @@ from lfnet.errors import UsageError, UserError, one_line
 
 COMMANDS = {
     "extract": "pictures to a features file (HDF5, hloc's layout)",
+    "pairs": "list the pairs of pictures that are to be matched",
     "match": "match two pictures, or the pairs of a list on a features file",
+    "colmap": "photos to a COLMAP database and a sparse model (extra `sfm`)",
     "info": "what is installed, and what is in a weights or features file",
     "demo": "match a real stereo pair beside RootSIFT, and draw what was found",
     "eval": "measure features beside others': matching score, pose, homography, turns, zooms, cost",

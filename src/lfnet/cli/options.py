@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from lfnet.errors import UsageError, UserError
+from lfnet.files.checksum import checksum
 from lfnet.settings import require_at_least
 
 if TYPE_CHECKING:
@@ -95,6 +96,13 @@ class Model(Device):
         from lfnet.models.lfnet import LFNet
 
         return LFNet.from_pretrained(self.weights).to(device)
+
+    def identity(self) -> str:
+        """Name and content of the weights file, by which a features file knows whether it may be continued."""
+        from lfnet.models.weights import resolve_weights
+
+        path = resolve_weights(self.weights)
+        return f"{path.stem} {checksum(path)[:16]}"
 
 
 def check_output(output: Path, inputs: Iterable[Path]) -> None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ import numpy as np
 
 from lfnet.errors import UserError
 from lfnet.features import Features, Matches
+from lfnet.files.atomic import write_bytes
 
 FRAME = "raw"
 """Value of the file's attribute `frame`: the picture as stored, its EXIF orientation not applied."""
@@ -247,6 +248,8 @@ def read_matches(source: str | Path | h5py.File, name_a: str, name_b: str) -> Ma
 def read_pairs(path: str | Path) -> list[tuple[str, str]]:
     """A list of pairs as hloc writes it: two names on a line; the same pair turned round counts once.
 
+    Names with blanks stand apart by a tab.
+
     Args:
         path: text file; empty lines and lines that start with # are passed over. Names with spaces stand between
             double quotes, or have a tab between them.
@@ -294,3 +297,24 @@ def register(package: str = "hloc") -> None:
     from lfnet.integrations import hloc_extractor
 
     hloc_extractor.register(package)
+
+
+def write_pairs(path: str | Path, pairs: Iterable[tuple[str, str]]) -> None:
+    """Write a list of pairs, whole or not at all: apart by a space, or by a tab where a name has blanks.
+
+    Args:
+        path: text file.
+        pairs: two names each.
+
+    Raises:
+        FeatureFileError: a name with a tab or a line break.
+        OSError: it can't be written.
+    """
+    lines = []
+    for pair in pairs:
+        strange = [name for name in pair if "\t" in name or len(name.splitlines()) != 1]
+        if strange:
+            raise FeatureFileError(f"{path}: a list of pairs can't hold the name {strange[0]!r}; rename the picture")
+        apart = " " if all(len(name.split()) == 1 for name in pair) else "\t"
+        lines.append(apart.join(pair) + "\n")
+    write_bytes(path, "".join(lines).encode())

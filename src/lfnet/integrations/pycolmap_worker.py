@@ -57,7 +57,7 @@ def versions(task: dict[str, Any], report: Report) -> None:
 
 
 def register_pictures(task: dict[str, Any], report: Report) -> None:
-    """Write pictures into a new database, group by group, each with one camera or one a picture."""
+    """Add pictures to a database, new or not, group by group, each with one camera or one a picture."""
     modes = {"single": pycolmap.CameraMode.SINGLE, "per-picture": pycolmap.CameraMode.PER_IMAGE}
     _database(task["database"]).close()
     for group in task["groups"]:
@@ -145,25 +145,6 @@ def match_features(task: dict[str, Any], report: Report) -> None:
     with _database(task["database"]) as database:
         counts = {name: getattr(database, f"num_{name}_image_pairs") for name in ("matched", "verified")}
         report(**{name: _number(count) for name, count in counts.items()})
-
-
-def import_features(task: dict[str, Any], report: Report) -> None:
-    """Keypoints of pictures and matches of pairs of them, from a file of arrays, into a database that has neither.
-
-    The arrays stand one behind the other, in the order of the task's names and of the file's own pairs.
-    """
-    with np.load(task["data"]) as data:
-        arrays = {name: data[name] for name in data}
-    keypoints = np.split(arrays["keypoints"], np.cumsum(arrays["keypoint_counts"])[:-1])
-    matches = np.split(arrays["matches"], np.cumsum(arrays["match_counts"])[:-1])
-    with _database(task["database"]) as database:
-        images = {image.name: image.image_id for image in database.read_all_images()}
-        numbers = [images[name] for name in task["names"]]
-        # Where there is nothing, splitting it still gives one piece.
-        for number, rows in zip(numbers, keypoints, strict=False):
-            database.write_keypoints(number, rows)
-        for (a, b), rows in zip(arrays["pairs"].tolist(), matches, strict=False):
-            database.write_matches(numbers[a], numbers[b], rows)
 
 
 def verify_matches(task: dict[str, Any], report: Report) -> None:
@@ -264,8 +245,10 @@ def undistort(task: dict[str, Any], report: Report) -> None:
     before, after = pycolmap.Reconstruction(task["model"]), pycolmap.Reconstruction(output / "sparse")
     names = {image.name: image.camera_id for image in _registered(before)}
     for image in _registered(after):
-        source = Path(task["masks"]) / f"{image.name}.png"
-        if not source.exists():
+        plain = Path(task["masks"]) / image.name
+        places = (plain.with_name(f"{plain.name}.png"), plain, plain.with_suffix(".png"))
+        source = next((place for place in places if place.is_file()), None)
+        if source is None:
             continue
         mask = np.asarray(Image.open(source).convert("L"))
         drawn = _draw_mask(mask, before.cameras[names[image.name]], after.cameras[image.camera_id])
@@ -329,7 +312,6 @@ TASKS = {
         register_pictures,
         extract_features,
         match_features,
-        import_features,
         verify_matches,
         map_pictures,
         undistort,
