@@ -15,7 +15,6 @@ import torch
 
 from lfnet.data.augment import GeometricConfig, PhotometricConfig
 from lfnet.data.loader import PairLoader, WeightedSource
-from lfnet.data.pair_sources import RenderedPairs
 from lfnet.data.renders.render_settings import RenderSettings
 from lfnet.data.renders.rendered_scenes import RenderedScenes
 from lfnet.evaluation.results import describe_environment
@@ -29,7 +28,7 @@ PARTS = ("data", "forward", "backward", "optimiser")
 def loader_of(config: TrainConfig, device: torch.device) -> PairLoader:
     """Rendered scenes at the configuration's size and batch, drawn on the device that trains."""
     settings = RenderSettings(size=config.data.size, roll_degrees=GeometricConfig().rotation, device=str(device))
-    source = WeightedSource("renders", RenderedPairs(RenderedScenes(settings)), 1.0)
+    source = WeightedSource("renders", RenderedScenes(settings), 1.0)
     return PairLoader([source], PhotometricConfig(), config.optimizer.batch, config.seed, device)
 
 

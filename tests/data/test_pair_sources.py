@@ -16,7 +16,7 @@ from lfnet.data.augment import (
 from lfnet.data.frames import SequenceError, read_view
 from lfnet.data.layouts import read_frames
 from lfnet.data.pair import Pair, View, concatenate_pairs
-from lfnet.data.pair_sources import PicturePairs, RenderedPairs, SequencePairs, load_pictures, measure_overlap
+from lfnet.data.pair_sources import PicturePairs, SequencePairs, load_pictures, measure_overlap
 from lfnet.data.renders.render_settings import RenderSettings
 from lfnet.data.renders.rendered_scenes import RenderedScenes
 from lfnet.geometry.sampling import sample
@@ -96,7 +96,7 @@ def test_rendered_pairs_are_photo_consistent_through_their_warp() -> None:
         vignetting=0.0,
         gloss=0.0,
     )
-    source = RenderedPairs(RenderedScenes(settings))
+    source = RenderedScenes(settings)
     seen_pairs = 0
     for seed in range(6):
         pair = source.sample(seeded(seed))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lfnet.data.pair import Pair, View
 from lfnet.geometry.filters import gaussian_blur
-from lfnet.settings import ConfigError
+from lfnet.settings import ConfigError, require_at_least
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -35,11 +35,7 @@ class GeometricConfig:
     """Homographies: largest move of a corner, as a share of half the side; from 1 on, corners could change places."""
 
     def __post_init__(self) -> None:
-        if self.rotation < 0 or self.zoom < 1:
-            raise ConfigError(
-                "data.geometry: expected rotation of at least 0 and zoom of at least 1, "
-                f"got {self.rotation}, {self.zoom}"
-            )
+        require_at_least(self, "data.geometry", {"rotation": 0, "zoom": 1})
         if not 0 < self.resolution[0] <= self.resolution[1]:
             raise ConfigError(f"data.geometry.resolution: expected [low, high] above 0, got {self.resolution}")
         if not (0 <= self.upright_share <= 1 and 0 <= self.perspective < 1):
@@ -77,9 +73,8 @@ class PhotometricConfig:
     """Share of views turned into their negative: what is bright in one spectrum can be dark in another."""
 
     def __post_init__(self) -> None:
-        for name in ("gain", "bias", "gamma", "blur", "noise", "jpeg", "shadow", "tone", "relight", "inverted"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"data.photometric.{name}: expected at least 0, got {getattr(self, name)}")
+        names = ("gain", "bias", "gamma", "blur", "noise", "jpeg", "shadow", "tone", "relight", "inverted")
+        require_at_least(self, "data.photometric", dict.fromkeys(names, 0))
 
 
 def uniform(generator: torch.Generator, low: float, high: float) -> float:

@@ -17,7 +17,6 @@ from lfnet.data.pair_sources import (
     BatchSource,
     PairSource,
     PicturePairs,
-    RenderedPairs,
     SequencePairs,
     load_pictures,
 )
@@ -25,7 +24,7 @@ from lfnet.data.renders.render_settings import RenderSettings
 from lfnet.data.renders.rendered_scenes import RenderedScenes
 from lfnet.data.scenes.scene import Scene
 from lfnet.data.scenes.scene_pairs import ScenePairs, training_pictures
-from lfnet.settings import ConfigError
+from lfnet.settings import ConfigError, require_at_least
 
 MIN_SIZE = 48
 """Side in pixels below which a crop has no room for keypoints between its borders."""
@@ -61,8 +60,7 @@ class SceneConfig:
     """Memory for its pictures and depth maps, the last ones asked for; validation takes an eighth of it more."""
 
     def __post_init__(self) -> None:
-        if self.cache_megabytes < 0:
-            raise ConfigError(f"scenes.cache_megabytes: expected at least 0, got {self.cache_megabytes}")
+        require_at_least(self, "scenes", {"cache_megabytes": 0})
 
 
 @dataclass(frozen=True)
@@ -88,8 +86,7 @@ class DataConfig:
     photometric: PhotometricConfig = field(default_factory=PhotometricConfig)
 
     def __post_init__(self) -> None:
-        if self.size < MIN_SIZE:
-            raise ConfigError(f"data.size: expected at least {MIN_SIZE} px, got {self.size}")
+        require_at_least(self, "data", {"size": MIN_SIZE})
         for sequence in self.sequences:
             for name in ("frames", "validation_frames"):
                 frames = getattr(sequence, name)
@@ -158,7 +155,7 @@ def build_sources(config: DataConfig, device: str = "cpu") -> tuple[list[Weighte
             validation.append(WeightedSource(name, PicturePairs(held_back, geometry, size), 1.0))
     if config.render_share > 0:
         settings = RenderSettings(size=size, roll_degrees=geometry.rotation, zoom_max=geometry.zoom, device=device)
-        rendered = RenderedPairs(RenderedScenes(settings, textures))
+        rendered = RenderedScenes(settings, textures)
         training.append(WeightedSource("renders", rendered, config.render_share))
         if not validation:
             validation.append(WeightedSource("renders", rendered, 1.0))

@@ -11,17 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lfnet.data.augment import GeometricConfig, log_uniform, random_angle, random_homography, uniform
+from lfnet.data.augment import GeometricConfig, log_uniform, random_homography
+from lfnet.data.crops import crop_pair, random_crops
 from lfnet.data.frames import SequenceError, read_view
 from lfnet.data.layouts import read_frames
 from lfnet.data.pair import Pair, View
-from lfnet.data.renders.rendered_scenes import RenderedScenes
-from lfnet.data.resample import crop_transform, resample_view
+from lfnet.data.resample import resample_view
 from lfnet.errors import UserError
 from lfnet.geometry.camera import pixel_grid
 from lfnet.geometry.transform import apply_homography
-from lfnet.geometry.warp import Warp
-from lfnet.images import list_images, read_grey
+from lfnet.images import list_images, read_grey, shrink
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -44,8 +43,6 @@ class BatchSource(PairSource, Protocol):
         ...
 
 
-ATTEMPTS = 8
-"""Draws of a centre that both views see, before any centre is taken."""
 FARTHEST = 6e4
 """Depth in medians of its picture beyond which nothing is kept: half precision ends at 65504."""
 MIN_OVERLAP = 0.1
@@ -138,25 +135,6 @@ class PackedView:
         return self._image.nbytes + (0 if self._depth is None else self._depth.nbytes)
 
 
-def crop_pair(
-    pair: Pair, geometry: GeometricConfig, size: int, generator: torch.Generator, attempts: int = ATTEMPTS
-) -> Pair:
-    """Both views of a pair in random roles, turned, zoomed and cropped about a place that both see.
-
-    Args:
-        pair: whole views, related by depth.
-        geometry: how far they are turned and zoomed.
-        size: side of the crops, px.
-        generator: decides all of it.
-        attempts: draws of a centre that both views see, before the middles of both are taken.
-    """
-    if uniform(generator, 0, 1) < 0.5:
-        pair = pair.swapped()
-    centre_a, centre_b = _common_centre(pair, pair.warp(), size / 4, generator, attempts)
-    crop_a, crop_b = _random_crops(centre_a, centre_b, geometry, size, generator)
-    return Pair(resample_view(pair.a, crop_a, size), resample_view(pair.b, crop_b, size))
-
-
 def measure_overlap(pair: Pair, step: int = 12) -> float:
     """Share of a view's pixels that the other view sees, the smaller of both ways, on a grid of `step` px."""
     return min(_seen_share(pair, step), _seen_share(pair.swapped(), step))
@@ -166,42 +144,6 @@ def _seen_share(pair: Pair, step: int) -> float:
     height, width = pair.a.size
     grid = pixel_grid(height, width).view(height, width, 2)[step // 2 :: step, step // 2 :: step].reshape(1, -1, 2)
     return float(pair.warp().points(grid).visible.float().mean())
-
-
-def _common_centre(
-    pair: Pair, warp: Warp, margin: float, generator: torch.Generator, attempts: int
-) -> tuple[Float[Tensor, "2"], Float[Tensor, "2"]]:
-    """A place in a, and where it is in b; the middles of both where no common place was found."""
-    height, width = pair.a.size
-    tries = torch.rand(attempts, 2, generator=generator)
-    places = margin + tries * (torch.tensor([width - 1.0, height - 1.0]) - 2 * margin).clamp_min(1)
-    warped = warp.points(places[None])
-    seen = torch.nonzero(warped.visible[0])
-    if len(seen) == 0:
-        other = pair.b.size
-        return torch.tensor([(width - 1) / 2, (height - 1) / 2]), torch.tensor([(other[1] - 1) / 2, (other[0] - 1) / 2])
-    first = int(seen[0])
-    return places[first], warped.points[0, first]
-
-
-def _random_crops(
-    centre_a: Float[Tensor, "2"],
-    centre_b: Float[Tensor, "2"],
-    config: GeometricConfig,
-    size: int,
-    generator: torch.Generator,
-) -> tuple[Float[Tensor, "1 3 3"], Float[Tensor, "1 3 3"]]:
-    """The maps that cut a crop from each view, turned and zoomed against each other."""
-    common = log_uniform(generator, *config.resolution)
-    relative = math.sqrt(log_uniform(generator, 1 / config.zoom, config.zoom))
-    turned = uniform(generator, 0, 1) >= config.upright_share
-    angle_a = random_angle(generator, config) if turned else 0.0
-    angle_b = random_angle(generator, config) if turned else 0.0
-    jitter = (torch.rand(2, generator=generator) - 0.5) * size / 4
-    return (
-        crop_transform(centre_a, angle_a, common * relative, size),
-        crop_transform(centre_b + jitter, angle_b, common / relative, size),
-    )
 
 
 class PicturePairs:
@@ -228,7 +170,7 @@ class PicturePairs:
         margin = torch.tensor([min(self.size / 3, width / 2 - 1), min(self.size / 3, height / 2 - 1)])
         spread = torch.tensor([width - 1.0, height - 1.0]) - 2 * margin
         centre = margin + torch.rand(2, generator=generator) * spread.clamp_min(0)
-        crop_a, crop_b = _random_crops(centre, centre, self.geometry, self.size, generator)
+        crop_a, crop_b = random_crops(centre, centre, self.geometry, self.size, generator)
         half = self.size / 2 / log_uniform(generator, *self.geometry.resolution)
         perspective = random_homography(generator, centre, half, self.geometry.perspective)
         crop_b = _at_zoom(crop_b @ perspective, crop_b, centre)
@@ -257,32 +199,11 @@ def load_pictures(paths: Sequence[str | Path], max_side: int, min_side: int) -> 
     Raises:
         ValueError: if none is left.
     """
-    import cv2
-
     pictures = []
     for path in list_images(paths):
-        grey = read_grey(path)
-        ratio = max_side / max(grey.shape[:2])
-        if ratio < 1:
-            size = (round(grey.shape[1] * ratio), round(grey.shape[0] * ratio))
-            grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+        grey = shrink(read_grey(path), max_side)
         if min(grey.shape[:2]) >= min_side:
             pictures.append(np.ascontiguousarray(grey))
     if not pictures:
         raise UserError(f"pictures: none of at least {min_side} px a side in {', '.join(map(str, paths))}")
     return pictures
-
-
-class RenderedPairs:
-    """Pairs of rendered scenes, those of a batch drawn together."""
-
-    def __init__(self, scenes: RenderedScenes) -> None:
-        self._scenes = scenes
-
-    def sample(self, generator: torch.Generator) -> Pair:
-        """A random scene, seen twice."""
-        return self.sample_each([generator])
-
-    def sample_each(self, generators: Sequence[torch.Generator]) -> Pair:
-        """A random scene for each generator, seen twice."""
-        return self._scenes.sample_each(generators)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lfnet.settings import ConfigError
+from lfnet.settings import ConfigError, require_at_least
 
 MAX_SURFACES = 128
 """Surfaces that one view may see: a power of two. Its bits are taken from a float, whose order is then good
@@ -101,9 +101,6 @@ class RenderSettings:
         seen = 6 + 3 * self.boxes[1] + self.cards[1]
         if seen > MAX_SURFACES:
             raise ConfigError(f"6 + 3 boxes + cards must be at most {MAX_SURFACES} surfaces, not {seen}")
-        if self.size < 2:
-            raise ConfigError(f"size must be at least 2 pixels, not {self.size}")
+        require_at_least(self, "renders", {"size": 2, "zoom_max": 1})
         if not 0 < self.field_of_view_degrees[0] <= self.field_of_view_degrees[1] < 150:
             raise ConfigError(f"field_of_view_degrees must be within 0 and 150, not {self.field_of_view_degrees}")
-        if self.zoom_max < 1.0:
-            raise ConfigError(f"zoom_max is a ratio of at least 1, not {self.zoom_max}")

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from lfnet.coordinates import resize_matrix
 from lfnet.data.augment import GeometricConfig
+from lfnet.data.crops import crop_pair
 from lfnet.data.frames import Frame, read_view
 from lfnet.data.pair import Pair, View
-from lfnet.data.pair_sources import PackedView, crop_pair
+from lfnet.data.pair_sources import PackedView
 from lfnet.data.scenes.scene import Scene, SceneError
 from lfnet.images import shrink, shrunk_size
 
