@@ -193,6 +193,20 @@ def test_weights_of_another_type_are_refused(
         model.describe(camera[:64, :64], np.array([[30.0, 30.0]]))
 
 
+def test_descriptors_of_bfloat16_match_as_those_of_float32(camera: NDArray[np.uint8]) -> None:
+    """Of the shipped weights: the same places, nearly the same orientations, and each its own nearest neighbour."""
+    model = LFNet.from_pretrained("lfnet-lean")
+    exact, short = (
+        model.extract(camera, settings=ExtractionSettings(max_keypoints=400, precision=kind))[0]
+        for kind in ("float32", "bfloat16")
+    )
+    np.testing.assert_array_equal(short.keypoints, exact.keypoints)
+    turns = np.abs(np.exp(1j * (short.orientations - exact.orientations)) - 1)
+    assert np.mean(turns < 0.1) > 0.97
+    nearest = (short.descriptors @ exact.descriptors.T).argmax(1)
+    assert np.mean(nearest == np.arange(len(exact))) > 0.97
+
+
 @pytest.mark.parametrize("kind", ["tiny", "lean"])
 def test_forward_says_what_extraction_says(
     tiny_model: LFNet, lean_model: LFNet, camera: NDArray[np.uint8], kind: str

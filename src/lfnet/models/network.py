@@ -171,13 +171,20 @@ class Network(nn.Module):
             kept = kept._replace(orientations=upright(kept.points))
         if not len(order):
             return kept, image.new_zeros(0, self.config.descriptor.dimension)
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+            return self._described(octaves, order, kept, settings.upright)
+
+    def _described(
+        self, octaves: list[Octave], order: Int[Tensor, "N"], kept: Keypoints, level: bool
+    ) -> tuple[Keypoints, Float[Tensor, "N D"]]:
+        """Orientations, unless they come from the maps or all are `level`, and descriptors of what is kept."""
         if self.config.patches.sampling == "square":
             return kept, self.descriptor(self._square_patches(octaves, order, kept.orientations))
         mosaic = octaves[0].mosaic
         if not self.shared:
             return kept, self.describe_at(mosaic, kept.points, kept.scales, kept.orientations)[0]
         features = self.descriptor.begin(self.patches_at(mosaic, kept.points, kept.scales, upright(kept.points))[0])
-        if not settings.upright:
+        if not level:
             kept = kept._replace(orientations=best_angles(self.descriptor.angle_scores(features))[None])
         return kept, self.descriptor.finish(turned(features, kept.orientations[0]))
 
