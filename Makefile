@@ -2,16 +2,22 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test docs bench clean
+.PHONY: demo check lint test docs bench clean
 
 demo: $(VENV)/.demo-installed
 	$(BIN)/lfnet demo --output demo/
 
-test: $(VENV)/.dev-installed
+# What to run while working: lint, types, and the tests that neither render, nor train, nor run whole commands.
+check: lint
+	$(BIN)/python -m pytest -m "not slow" --durations=5
+
+test: lint
+	$(BIN)/python -m pytest --durations=15
+
+lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
 
 docs: $(VENV)/.docs-installed
 	$(BIN)/mkdocs build --strict

@@ -17,20 +17,13 @@ from hypothesis import settings
 from numpy.typing import NDArray
 from PIL import Image
 
+from support import shape_checks
+
 # Shapes in annotations are checked at run time, in the tests only. The package names jaxtyping for type checkers alone,
 # so that it need not be installed to use lfnet; here the names are lent to it.
-for _name in ("Bool", "Float", "Int"):
+for _name in ("Bool", "Float", "Int", "UInt8"):
     setattr(builtins, _name, getattr(jaxtyping, _name))
-SHAPE_CHECKED = (
-    "lfnet.geometry",
-    "lfnet.models.descriptor",
-    "lfnet.models.orientation",
-    "lfnet.models.patches",
-    "lfnet.models.scale_space",
-    "lfnet.training.losses",
-    "lfnet.training.mining",
-)
-jaxtyping.install_import_hook(SHAPE_CHECKED, "beartype.beartype")
+jaxtyping.install_import_hook("lfnet", f"{shape_checks.__name__}.shapes_alone")
 
 from lfnet.models.lfnet import LFNet  # noqa: E402
 from lfnet.models.weights import save_weights  # noqa: E402

@@ -26,6 +26,8 @@ from lfnet.models.config import ExtractionSettings
 from lfnet.models.lfnet import LFNet
 from support.commands import linux_only, peak_megabytes
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = FileSettings(ExtractionSettings(max_keypoints=60))
 
 

@@ -16,6 +16,8 @@ from lfnet.evaluation.results import UNTOUCHED_NAME, Results, Row, Section, desc
 from lfnet.reports.demo_page import Drawing, demo_page
 from lfnet.reports.drawing import GREEN, RED
 
+pytestmark = pytest.mark.slow
+
 
 class Page(HTMLParser):
     """Tags that open and close, and the pictures in a page."""

@@ -14,6 +14,8 @@ from PIL import Image
 
 from lfnet.evaluation.results import read_results
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("--matching.budgets", "64", "128", "--sweep.turns", "0", "90", "--sweep.zooms", "0.5", "--sweep.budget", "64",
          "--sweep.pairs", "2", "--homography.budget", "128", "--threads", "1")  # fmt: skip
 

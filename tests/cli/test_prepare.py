@@ -30,6 +30,8 @@ from lfnet.preparation.survey import photo_names, survey_photos
 from lfnet.preparation.target import check_room
 from support.rendered_photos import intrinsics, look, poses, render, write_photo
 
+pytestmark = pytest.mark.slow
+
 needs_pycolmap = pytest.mark.skipif(find_spec("pycolmap") is None, reason="needs pycolmap")
 SIZE = (240, 180)
 OPTIONS = ("--threads", "1", "--sfm.max-features", "600")

@@ -25,6 +25,8 @@ from lfnet.training.loop import new_state
 from support.commands import linux_only, peak_megabytes
 from support.networks import tiny_config
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 STEPS, EVERY = 40, 15
 PATIENCE = 900

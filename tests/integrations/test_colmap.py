@@ -25,6 +25,8 @@ from lfnet.integrations.pycolmap_process import has_pycolmap, run_pycolmap
 from lfnet.matching import mutual_nearest_neighbours
 from support.rendered_photos import RenderedView, render_views, write_photos
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("skimage", reason="the rendered photos show its pictures")
 needs_pycolmap = pytest.mark.skipif(not has_pycolmap(), reason="pycolmap is not installed")
 

@@ -30,6 +30,8 @@ from lfnet.reports.canvas import Axis, histogram, shortened, text_width
 from lfnet.reports.scene_check import write_scene_report
 from lfnet.reports.scene_pictures import view_from_above
 
+pytestmark = pytest.mark.slow
+
 SIZE = (240, 180)
 FOCAL = 200.0
 INTRINSICS = np.array([[FOCAL, 0.0, 119.5], [0.0, FOCAL, 89.5], [0.0, 0.0, 1.0]])

@@ -36,6 +36,8 @@ from lfnet.preparation.plane_sweep import (
 from lfnet.preparation.view_selection import BEST_ANGLE, RANGE_MARGIN, SparseGeometry
 from support.rendered_photos import BACK_WALL, BOX, GROUND, LEFT_WALL, RenderedView, look, poses, render
 
+pytestmark = pytest.mark.slow
+
 SIZE = (320, 240)
 NEAR, FAR = 1.5, 11.0
 """What the world reaches over from its cameras, metres."""

@@ -29,6 +29,8 @@ from lfnet.integrations.pycolmap_process import PycolmapError, run_pycolmap
 from lfnet.preparation.joined_models import side_by_side
 from support.rendered_photos import RenderedView, exact_depth, poses, render, render_views, write_photo, write_photos
 
+pytestmark = pytest.mark.slow
+
 COUNT = 8
 OPTIONS = ("--threads", 1, "--sfm.max-features", 1500)
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -15,6 +15,8 @@ from lfnet.training.config import OptimizerConfig, TrainConfig
 from lfnet.training.loop import TrainingError, learning_rate, new_state, train_step
 from support.networks import STRATEGY, tiny_config
 
+pytestmark = pytest.mark.slow
+
 
 def tiny_training(steps: int = 40) -> TrainConfig:
     optimizer = OptimizerConfig(steps=steps, batch=1, learning_rate=3e-3)

@@ -19,6 +19,8 @@ from lfnet.data.renders.synthetic_scene import Cameras, Draw, SyntheticScene, dr
 from lfnet.data.renders.textures import TextureAtlas, procedural_textures
 from support.tensors import seeded
 
+pytestmark = pytest.mark.slow
+
 SMALL = RenderSettings(size=96, texture_size=128, procedural_textures=12)
 SAME_LIGHT = replace(SMALL, lighting_change=0.0, exposure_change=0.0, vignetting=0.0, gloss=0.0)
 

@@ -38,6 +38,8 @@ from support.textured_plane import (
     write_depth,
 )
 
+pytestmark = pytest.mark.slow
+
 GEOMETRY = GeometricConfig(resolution=(0.8, 1.2))
 
 

@@ -24,6 +24,8 @@ from support.made_scenes import make_own_scene
 from support.made_sets import COUNT, assert_truth_and_pose_agree, model_of, write_pictures
 from support.rendered_photos import RenderedView
 
+pytestmark = pytest.mark.slow
+
 
 def test_frames_are_in_colour_and_their_grey_is_that_of_pictures(tmp_path: Path, coffee: NDArray[np.uint8]) -> None:
     Image.fromarray(coffee).save(tmp_path / "coffee.png")

@@ -20,6 +20,8 @@ from lfnet.evaluation.data.truth import apply_matrix
 from support.made_sets import write_pictures
 from support.rendered_photos import SIZE, RenderedView
 
+pytestmark = pytest.mark.slow
+
 
 def list_line(view_a: RenderedView, view_b: RenderedView, turns: tuple[int, int] = (0, 0)) -> str:
     """A line in SuperGlue's format, pictures as they are stored turned back by their turns."""

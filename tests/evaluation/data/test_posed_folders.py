@@ -17,6 +17,8 @@ from lfnet.evaluation.data.posed_folders import pairs_by_points
 from support.made_sets import COUNT, model_of, write_cameras, write_pictures
 from support.rendered_photos import SIZE, RenderedView
 
+pytestmark = pytest.mark.slow
+
 
 def test_colmap_models_are_paired_by_shared_points(tmp_path: Path, views: list[RenderedView]) -> None:
     seen = [list(range(10)), list(range(5, 15)), list(range(9, 19)), list(range(10)), [20, 21], list(range(0, 20, 4))]

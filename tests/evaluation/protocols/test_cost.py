@@ -13,6 +13,8 @@ from lfnet.evaluation.methods.opencv_extractors import OpenCVExtractor
 from lfnet.evaluation.protocols.cost import CostSettings, measure_cost, time_interleaved
 from lfnet.features import Features
 
+pytestmark = pytest.mark.slow
+
 
 def test_costs_of_methods(tiny_weights: Path, features_file: Path) -> None:
     methods = make_methods(["sift", str(tiny_weights), str(features_file)])

@@ -21,6 +21,8 @@ from lfnet.features import Features
 from lfnet.matching_score import OCTAVES
 from support.oracle import Oracle, both_turned, grey
 
+pytestmark = pytest.mark.slow
+
 MAIN = "matching_score@5"
 ONE_BUDGET = MatchingSettings(budgets=(400,))
 

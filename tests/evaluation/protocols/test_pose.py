@@ -34,6 +34,8 @@ from lfnet.matching import Neighbours, verify
 from support.geometry import FIXED, motion, quiet, turn
 from support.oracle import Oracle
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(("focal_a", "focal_b"), [(500.0, 500.0), (500.0, 1500.0), (1500.0, 500.0)])
 def test_threshold_is_in_pixels_of_the_mean_focal_length(focal_a: float, focal_b: float) -> None:

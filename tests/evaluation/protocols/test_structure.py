@@ -25,6 +25,8 @@ from lfnet.integrations.hloc import write_features
 from lfnet.integrations.pycolmap_process import PycolmapError, has_pycolmap
 from support.rendered_photos import render_views, write_photos
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("skimage", reason="the rendered photos show its pictures")
 needs_pycolmap = pytest.mark.skipif(not has_pycolmap(), reason="pycolmap is not installed")
 

@@ -28,6 +28,8 @@ from lfnet.integrations.hloc import write_features
 from support.geometry import quiet
 from support.oracle import Oracle
 
+pytestmark = pytest.mark.slow
+
 
 def test_data_sets_are_tuned_on_groups_of_all_of_them(rendered: Dataset) -> None:
     second = replace(rendered, name="second/part")
