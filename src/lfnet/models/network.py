@@ -66,9 +66,11 @@ class Network(nn.Module):
 
     def ranked(self, maps: DetectorMaps, images: Float[Tensor, "B 1 H W"]) -> DetectorMaps:
         """Maps whose scores rank keypoints: weighed by the local contrast of normalised pictures, if that counts."""
-        if self.config.contrast_preference == 0:
+        power = self.config.contrast_preference
+        if power == 0:
             return maps
-        return maps._replace(scores=maps.scores * local_contrast(images) ** self.config.contrast_preference)
+        contrast = local_contrast(images)
+        return maps._replace(scores=maps.scores * (contrast if power == 1 else contrast**power))
 
     def mosaic(self, images: Float[Tensor, "B 1 H W"]) -> Mosaic:
         """What patches of normalised pictures are read from: made once, read for every keypoint."""
