@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from lfnet.errors import UserError
 from lfnet.features import Features, Matches
 from lfnet.file_matching import MatchSettings, match_features
 from lfnet.images import MAX_PIXELS, read_image, shrink
@@ -60,7 +61,7 @@ def extract(
     """
     image = _pixels(picture, exif_rotate)
     if mask is not None and np.shape(mask) != image.shape[:2]:
-        raise ValueError(f"mask: expected {image.shape[:2]}, the picture's height and width, got {np.shape(mask)}")
+        raise UserError(f"mask: expected {image.shape[:2]}, the picture's height and width, got {np.shape(mask)}")
     model = weights if isinstance(weights, LFNet) else _network(weights, device)
     small = shrink(image, resize)
     # Area averaging: a pixel of the smaller picture is usable where everything under it is.
@@ -106,11 +107,11 @@ def _pixels(picture: Picture, exif_rotate: bool) -> NDArray:
         return read_image(Path(picture), max_pixels=MAX_PIXELS, exif_rotate=exif_rotate)
     if isinstance(picture, np.ndarray):
         if picture.ndim not in (2, 3):
-            raise ValueError(f"picture: expected an array (H, W) or (H, W, 3), got {picture.shape}")
+            raise UserError(f"picture: expected an array (H, W) or (H, W, 3), got {picture.shape}")
         return picture
     if isinstance(picture, Image.Image):
         if picture.mode[0] in "IF":
-            raise ValueError(f"picture: Pillow's mode {picture.mode} has no known range; give the file, or 8 bits")
+            raise UserError(f"picture: Pillow's mode {picture.mode} has no known range; give the file, or 8 bits")
         return np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
     raise TypeError(
         f"picture: expected a path, an array or a picture of Pillow's, got {type(picture).__name__}; "

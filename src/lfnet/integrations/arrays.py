@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lfnet.errors import UserError
 from lfnet.features import Features
 
 _PER_KEYPOINT = ("keypoints", "scales", "orientations", "scores", "descriptors")
@@ -41,7 +42,7 @@ def from_arrays(arrays: Mapping[str, ArrayLike]) -> Features:
     """
     missing = sorted({"keypoints", "descriptors", "image_size"} - set(arrays))
     if missing:
-        raise ValueError(f"arrays: expected keypoints, descriptors and image_size, {', '.join(missing)} missing")
+        raise UserError(f"arrays: expected keypoints, descriptors and image_size, {', '.join(missing)} missing")
     count = len(np.asarray(arrays["keypoints"]))
     width, height = np.asarray(arrays["image_size"]).tolist()
     return Features(

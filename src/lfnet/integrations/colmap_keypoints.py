@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lfnet.coordinates import Size, colmap_from_pixel, pixel_from_colmap
+from lfnet.errors import UserError
 from lfnet.features import Features
 from lfnet.integrations.opencv import PATCH_PIXELS
 
@@ -48,7 +49,7 @@ def from_colmap(keypoints: ArrayLike, descriptors: NDArray, image_size: Size) ->
     """
     rows = np.asarray(keypoints, np.float64)
     if rows.ndim != 2 or rows.shape[1] not in (2, 4, 6):
-        raise ValueError(f"keypoints: expected (N, 2), (N, 4) or (N, 6), got {rows.shape}")
+        raise UserError(f"keypoints: expected (N, 2), (N, 4) or (N, 6), got {rows.shape}")
     sizes, angles = np.full(len(rows), PATCH_PIXELS), np.zeros(len(rows))
     if rows.shape[1] == 4:
         sizes, angles = rows[:, 2], rows[:, 3]

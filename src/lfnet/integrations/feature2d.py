@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lfnet.errors import UserError
 from lfnet.features import Features
 from lfnet.integrations.opencv import from_opencv, to_opencv
 from lfnet.models.config import ExtractionSettings
@@ -55,7 +56,7 @@ class LFNetFeature2D:
             ValueError: another shape or type, or `useProvidedKeypoints`.
         """
         if useProvidedKeypoints:
-            raise ValueError("useProvidedKeypoints: not in Python, which has no place for them; call compute")
+            raise UserError("useProvidedKeypoints: not in Python, which has no place for them; call compute")
         features = self._extract(image, mask)
         keypoints, found = to_opencv(features)
         return tuple(keypoints), found if len(features) else None

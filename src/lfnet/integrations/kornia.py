@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lfnet.coordinates import Size
+from lfnet.errors import UserError
 from lfnet.features import Features
 from lfnet.models.config import ExtractionSettings
 from lfnet.models.lfnet import LFNet
@@ -59,7 +60,7 @@ def from_lafs(
         ValueError: more than one picture, or another shape.
     """
     if lafs.ndim != 4 or lafs.shape[0] != 1 or lafs.shape[2:] != (2, 3):
-        raise ValueError(f"lafs: expected (1, N, 2, 3), the frames of one picture, got {tuple(lafs.shape)}")
+        raise UserError(f"lafs: expected (1, N, 2, 3), the frames of one picture, got {tuple(lafs.shape)}")
     filled = lafs[0].ne(0).flatten(1).any(1)
     frames = lafs[0][filled].detach().cpu().double().numpy()
     axes = frames[:, :, :2]

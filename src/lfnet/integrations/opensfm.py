@@ -43,7 +43,7 @@ def write_opensfm(path: str | Path, features: Features, image: NDArray) -> None:
     """
     width, height = features.image_size
     if image.shape[:2] != (height, width):
-        raise ValueError(f"image: expected {width}x{height} px, got {image.shape[1]}x{image.shape[0]}")
+        raise UserError(f"image: expected {width}x{height} px, got {image.shape[1]}x{image.shape[0]}")
     column, row = np.clip(np.rint(features.keypoints), 0, (width - 1, height - 1)).astype(int).T
     colours = image[row, column]
     points = np.empty((len(features), 4), np.float32)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lfnet.coordinates import Size
+from lfnet.errors import UserError
 from lfnet.features import Features
 from lfnet.integrations.opencv import PATCH_PIXELS
 
@@ -47,7 +48,7 @@ def from_skimage(extractor: Any, image_size: Size) -> Features:
         ValueError: the extractor has not run.
     """
     if getattr(extractor, "descriptors", None) is None:
-        raise ValueError(f"{type(extractor).__name__}: no descriptors in it; call detect_and_extract(image) first")
+        raise UserError(f"{type(extractor).__name__}: no descriptors in it; call detect_and_extract(image) first")
     is_sift = hasattr(extractor, "sigmas")
     diameters = 2 * np.asarray(extractor.sigmas) if is_sift else _ORB_PATCH * np.asarray(extractor.scales)
     angles = np.pi / 2 - extractor.orientations if is_sift else np.asarray(extractor.orientations)
