@@ -78,7 +78,7 @@ def test_from_features_to_the_folder_that_trainers_open(
     words = ("colmap", photos, "-o", output, "--features", features, "--ratio", "0.8", "--threads", "1")
     code, told, _ = lfnet(*words, "--undistort", "--undistorted-side", "120", "--masks", masks)
     assert code == 0, told
-    assert "features of 5 photos written; 5 photos added to it\n10 of 10 pairs verified" in told
+    assert "features of 5 photos written; 5 photos added to it\n10 pairs chosen; 10 pairs of" in told
     assert f"{output / 'sparse' / '0'}: 5 of 5 photos" in told
     for place in ("sparse/0", "colmap/sparse/0"):
         model = read_reconstruction(output / "undistorted" / place)

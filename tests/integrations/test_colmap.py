@@ -296,15 +296,16 @@ def test_features_are_written_all_or_none(views: list[RenderedView], photos: Pat
 @needs_pycolmap
 def test_any_camera_model_and_who_shares_it(views: list[RenderedView], tmp_path: Path) -> None:
     named = [replace(view, name=f"{'ab'[number % 2]}/{view.name}") for number, view in enumerate(views[:4])]
+    named.append(replace(views[4], name="b/upright.jpg", picture=np.ascontiguousarray(views[4].picture[:, 50:250])))
     photos = write_photos(tmp_path / "photos", named)
     names = [view.name for view in named]
     values = tuple(range(1, 13))
-    for sharing, cameras in (("per-picture", 4), ("per-folder", 2), ("single", 1)):
+    for sharing, cameras in (("per-picture", 5), ("per-folder", 3), ("single", 2)):
         database = ColmapDatabase(tmp_path / sharing / "database.db", photos)
         settings = CameraSettings(sharing, "THIN_PRISM_FISHEYE", values)
         assert database.add_pictures(names, settings) == sorted(names)
         rows = tables_of(database.path)["cameras"]
-        assert [row[1:4] for row in rows] == [(10, 400, 300)] * cameras
+        assert sorted(row[1:4] for row in rows) == [(10, 200, 300), *[(10, 400, 300)] * (cameras - 1)]
         assert np.frombuffer(rows[0][4]).tolist() == list(values)
     with pytest.raises(ValueError, match="expected one of COLMAP's, SIMPLE_PINHOLE, PINHOLE"):
         CameraSettings(model="FISHEYE_OPENCV")
@@ -329,7 +330,9 @@ def test_descriptors_are_kept_as_bytes_of_float32(views: list[RenderedView], pho
 
 
 @needs_pycolmap
-def test_other_files_and_other_names_are_refused(users_database: Path, photos: Path, tmp_path: Path) -> None:
+def test_other_files_and_other_names_are_refused(
+    users_database: Path, views: list[RenderedView], photos: Path, tmp_path: Path
+) -> None:
     with pytest.raises(ColmapDatabaseError, match=r"has pictures as 'photo0\.jpg', and none of those given, as 'x"):
         ColmapDatabase(users_database, photos).add_pictures(["x/photo0.jpg"])
     (tmp_path / "text.db").write_text("no database" * 100)
@@ -341,7 +344,7 @@ def test_other_files_and_other_names_are_refused(users_database: Path, photos: P
     with closing(sqlite3.connect(users_database)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         with pytest.raises(ColmapDatabaseError, match="locked; close other programs"):
-            ColmapDatabase(users_database, photos).add_features({"photo0.jpg": Features.empty((400, 300))}, [])
+            ColmapDatabase(users_database, photos).add_features(true_features(views[:1])[0], [])
 
 
 def test_intrinsics_move_by_the_half_pixel() -> None:

@@ -60,7 +60,7 @@ class DatabaseOptions:
     camera_params: str | None = None
     """Its parameters, with commas between, in COLMAP's order and frame; from EXIF, or guessed, unless given."""
     camera_per: Literal["picture", "folder", "single"] | None = None
-    """Photos that share a camera; those of one size, camera and focal length in their EXIF unless given."""
+    """Photos of one size that share a camera; those of one camera and focal length by their EXIF unless given."""
     descriptors: bool = False
     """Keep descriptors in the database too, as bytes of float32."""
 
@@ -177,7 +177,7 @@ def _tell(report: MappingReport) -> int:
     added = f"; {len(report.added)} photos added to it" if report.added else ""
     already = f", {filled.already} had theirs already" if filled.already else ""
     print(f"{report.database}: features of {filled.pictures} photos written{behind}{already}{added}")
-    print(f"{report.verified} of {report.pairs} pairs verified")
+    print(f"{report.pairs} pairs chosen; {report.verified} pairs of the database are verified")
     for model in report.models or []:
         print(
             f"{model.folder}: {len(model.names)} of {len(report.photos)} photos, {model.points} points, "

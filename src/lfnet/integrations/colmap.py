@@ -41,7 +41,7 @@ class CameraSettings:
     """What is known of the cameras of some pictures."""
 
     sharing: Sharing = "auto"
-    """Pictures that share a camera: those of one size with the same camera and focal length in their EXIF, all, those
+    """Pictures of one size that share a camera: those with the same camera and focal length in their EXIF, all, those
     of a folder, or none."""
     model: str = "SIMPLE_RADIAL"
     """COLMAP's camera model, any of `MODELS`, where the intrinsics are not known."""
@@ -135,7 +135,8 @@ class ColmapDatabase:
             Names of those added.
 
         Raises:
-            ColmapDatabaseError: not a database of COLMAP's, or it has pictures and none of them is among these.
+            ColmapDatabaseError: not a database of COLMAP's, or it has pictures and none of them is among these; or
+                COLMAP refuses a picture.
             ValueError: intrinsics of some pictures only.
             ImageError: a picture can't be read.
             PycolmapError: pycolmap is missing or failed.
@@ -158,11 +159,14 @@ class ColmapDatabase:
         make_folder(self.path.parent)
         if self.path.exists():
             run_pycolmap("register_pictures", self.log, database=str(self.path), **values)
-            return new
-        for ending in ("-wal", "-shm"):  # Journals of a database that is gone.
-            self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
-        with replacing(self.path) as temporary:
-            run_pycolmap("register_pictures", self.log, database=str(temporary), **values)
+        else:
+            for ending in ("-wal", "-shm"):  # Journals of a database that is gone.
+                self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
+            with replacing(self.path) as temporary:
+                run_pycolmap("register_pictures", self.log, database=str(temporary), **values)
+        refused = sorted(set(new) - set(self.names()))
+        if refused:
+            raise ColmapDatabaseError(f"{self.images / refused[0]}: COLMAP refused it; its messages are in {self.log}")
         return new
 
     def add_features(
@@ -373,7 +377,7 @@ def _shared_by(images: Path, name: str, sharing: str) -> Any:
     """What pictures of one camera have in common."""
     if sharing == "auto":
         return _camera_of(images / name)
-    return PurePosixPath(name).parent if sharing == "per-folder" else None
+    return image_size(images / name), PurePosixPath(name).parent if sharing == "per-folder" else None
 
 
 def _camera_of(path: Path) -> tuple[Any, ...]:
