@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lfnet.cli.options import Model
 from lfnet.evaluation.protocols.matching import ALL_TURNS
 from lfnet.settings import ConfigError, require_at_least
-
-if TYPE_CHECKING:
-    from lfnet.evaluation.results import Results
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,9 @@ def run(command: Command) -> int:
     from lfnet.evaluation.feature_source import FeatureSource
     from lfnet.evaluation.methods.extractors import make_methods
     from lfnet.evaluation.protocols.matching import SweepSettings
+    from lfnet.reports.benchmark.tables import markdown
     from lfnet.reports.demo import run_demo
+    from lfnet.reports.demo_page import turn_table
 
     source = FeatureSource(make_methods([command.weights, "rootsift"], str(command.pick())))
     settings = SweepSettings(turns=command.turns, zooms=(), budget=command.max_keypoints)
@@ -50,7 +48,7 @@ def run(command: Command) -> int:
     with status() as progress:
         files = run_demo(command.output, source, settings, progress, drawn_turn=drawn, command=typed())
     print("A real stereo pair (Middlebury motorcycle, from scikit-image), the second picture turned:\n")
-    print(turn_table(files.results))
+    print(markdown(*turn_table(files.results.section("sweep"))))
     print("\nscore: of the keypoints of one picture that the other sees, the share whose nearest descriptor")
     print("lies within 5 px of the true place, both directions averaged.\n")
     for picture in files.pictures:
@@ -58,34 +56,3 @@ def run(command: Command) -> int:
     print(f"page           {files.page}")
     print(f"numbers        {files.json}")
     return 0
-
-
-def turn_table(results: Results, metric: str = "matching_score@5") -> str:
-    """Keypoints, matches and matching score of every method at every turn, as text.
-
-    Args:
-        results: with a section `sweep` of the stereo pair.
-        metric: the score to show.
-
-    Returns:
-        aligned lines.
-    """
-    from lfnet.reports.benchmark.summary import turns
-    from lfnet.reports.benchmark.tables import markdown
-
-    section = results.section("sweep")
-    methods, turned = section.methods(), turns(section)
-    columns = ("keypoints", "matches", metric)
-    header = [
-        "turn",
-        *(f"{method} {column}" for method in methods for column in ("keypoints", "matches", "score")),
-    ]
-    rows = []
-    for label, variants in [*((f"{degrees}°", [name]) for name, degrees in turned.items()), ("mean", list(turned))]:
-        parts = [section.only(method=method, variants=variants) for method in methods]
-        rows.append([label, *_formatted([part.mean(column) for part in parts for column in columns])])
-    return markdown(header, rows)
-
-
-def _formatted(cells: list[float]) -> list[str]:
-    return [f"{value:.3f}" if index % 3 == 2 else f"{value:.0f}" for index, value in enumerate(cells)]

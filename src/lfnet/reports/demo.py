@@ -17,24 +17,18 @@ from lfnet.evaluation.data.views import Variant, transform_image
 from lfnet.evaluation.protocols.matching import measure_sweep
 from lfnet.evaluation.results import Results, describe_environment, write_results
 from lfnet.evaluation.suite import about_methods
+from lfnet.features import Matches
 from lfnet.files.atomic import make_folder, write_bytes
-from lfnet.matching import mutual_nearest_neighbours
-from lfnet.matching_score import Projection, match_errors
 from lfnet.progress import Say
 from lfnet.reports.demo_page import Drawing, demo_page
-from lfnet.reports.drawing import draw_matches
+from lfnet.reports.drawing import draw_matches, judged
 
 if TYPE_CHECKING:
-    from numpy import ndarray as Array
 
     from lfnet.evaluation.data.pairs import Dataset
     from lfnet.evaluation.feature_source import FeatureSource
     from lfnet.evaluation.methods.extractors import Method
     from lfnet.evaluation.protocols.matching import SweepSettings
-
-RIGHT_WITHIN = 5.0
-"""Pixels from the true place within which a match is drawn as right: the matching score's threshold."""
-
 
 @dataclass(frozen=True)
 class DemoFiles:
@@ -115,13 +109,8 @@ def draw_pair(dataset: Dataset, method: Method, variant: Variant, source: Featur
     right = source.features(method, dataset, pair.picture_b, variant, budget=budget)
     turn = source.transform(method, dataset, pair.picture_b, variant, budget=budget)
     truth = TransformedTruth(pair.truth, np.eye(3), turn)
-    matches = mutual_nearest_neighbours(left, right)
-    nearest = np.full(len(left), -1, np.int64)
-    nearest[matches.indices[:, 0]] = matches.indices[:, 1]
-    errors = match_errors(Projection(*truth.b_from_a(left.keypoints)), right.keypoints, nearest)
-    of_matches = errors[matches.indices[:, 0]]
-    known = ~np.isnan(of_matches)
-    correct: Array = of_matches[known] <= RIGHT_WITHIN
+    known, correct = judged(truth, left, right, source.neighbours(left, right).mutual())
+    matches = Matches(known, np.ones(len(known), np.float32))
     turned = transform_image(source.picture(dataset, pair.picture_b), variant).image
-    picture = draw_matches(source.picture(dataset, pair.picture_a), turned, left, right, matches.select(known), correct)
-    return Drawing(method.name, variant.degrees, picture, int(correct.sum()), int(known.sum()))
+    picture = draw_matches(source.picture(dataset, pair.picture_a), turned, left, right, matches, correct)
+    return Drawing(method.name, variant.degrees, picture, int(correct.sum()), len(known))

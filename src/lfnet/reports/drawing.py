@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import io
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 
 from lfnet.features import Features, Matches
 from lfnet.images import shrink
 from lfnet.integrations.opencv import PATCH_PIXELS
+from lfnet.matching_score import Projection, match_errors
+
+if TYPE_CHECKING:
+    from lfnet.evaluation.data.truth import Truth
 
 GREEN = (60, 200, 80)
 RED = (225, 60, 50)
 YELLOW = (250, 210, 40)
+
+RIGHT_WITHIN = 5.0
+"""Pixels from the true place within which a match is drawn as right: the matching score's widest threshold."""
 
 _GAP = 8
 """Pixels between the two pictures."""
@@ -104,6 +115,35 @@ def draw_matches(
         for place in (start, end):
             cv2.circle(canvas, place, 3 << _SUBPIXEL_BITS, colours[index], 1, cv2.LINE_AA, _SUBPIXEL_BITS)
     return canvas
+
+
+def judged(
+    truth: Truth, features_a: Features, features_b: Features, indices: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Matches whose true place is known, and whether each is right.
+
+    Args:
+        truth: geometry in the pixels of the features.
+        features_a: of the first picture.
+        features_b: of the second.
+        indices: (M, 2) matches.
+
+    Returns:
+        (K, 2) those of the matches that can be judged, in their order, and (K,) whether they are within
+        `RIGHT_WITHIN` of the true place.
+    """
+    places = Projection(*truth.b_from_a(features_a.keypoints[indices[:, 0]]))
+    errors = match_errors(places, features_b.keypoints, indices[:, 1])
+    known = ~np.isnan(errors)
+    return indices[known], errors[known] <= RIGHT_WITHIN
+
+
+def jpeg(picture: NDArray[np.uint8] | Image.Image, quality: int) -> bytes:
+    """A picture as a JPEG file. Its colours are kept at every pixel: at half of them thin lines turn grey."""
+    buffer = io.BytesIO()
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    image.save(buffer, "JPEG", quality=quality, optimize=True, subsampling=0)
+    return buffer.getvalue()
 
 
 def _line_colours(

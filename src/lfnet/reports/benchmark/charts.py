@@ -138,9 +138,7 @@ def category_chart(
     for index, one in enumerate(series):
         shift = spread * (index - (len(series) - 1) / 2)
         drawn = ""
-        for at, low, high in one.band:
-            (x0, y0), (_, y1) = place(at + shift, low), place(at + shift, high)
-            drawn += f'<line class="whisker" x1="{x0:.1f}" y1="{y0:.1f}" x2="{x0:.1f}" y2="{y1:.1f}"/>'
+        drawn += "".join(_whisker(place, (at + shift, low, high)) for at, low, high in one.band)
         for at, value in one.points:
             if math.isfinite(value):
                 text = f"{one.method}, {names[int(at)]}: {value:.3f}"
@@ -293,17 +291,18 @@ def legend(methods: Sequence[str], places: Places, *, buttons: bool = False) -> 
     """Names with their colours and markers; as buttons, a click dims the other methods."""
     items = []
     for method in methods:
-        key = (
-            f'<svg class="key" viewBox="0 0 22 12" aria-hidden="true"><g class="{classes(method, places)}">'
-            f'<line class="line" x1="0" y1="6" x2="22" y2="6"/>{_marker((11, 6), places[method], "")}</g></svg>'
-        )
-        name = escape(method)
+        line = '<line class="line" x1="0" y1="6" x2="22" y2="6"/>'
+        name = key(method, places, line + _marker((11, 6), places[method], "")) + escape(method)
         if buttons:
-            name = f'<button type="button" data-focus="m{places[method]}" aria-pressed="false">{key}{name}</button>'
-            items.append(f"<li>{name}</li>")
-        else:
-            items.append(f"<li>{key}{name}</li>")
+            name = f'<button type="button" data-focus="m{places[method]}" aria-pressed="false">{name}</button>'
+        items.append(f"<li>{name}</li>")
     return f'<ul class="legend">{"".join(items)}</ul>'
+
+
+def key(method: str, places: Places, drawn: str) -> str:
+    """A method's sign beside its name."""
+    group = f'<g class="{classes(method, places)}">{drawn}</g>'
+    return f'<svg class="key" viewBox="0 0 22 12" aria-hidden="true">{group}</svg>'
 
 
 def classes(method: str, places: Places) -> str:

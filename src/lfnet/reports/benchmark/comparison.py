@@ -13,7 +13,8 @@ import numpy as np
 from lfnet.errors import UserError
 from lfnet.evaluation.intervals import Interval, difference_interval
 from lfnet.evaluation.results import UNTOUCHED_NAME, Results, Row, Section
-from lfnet.reports.benchmark.summary import direction, matched_rows, thresholds, turns, widest, worded, zooms
+from lfnet.reports.benchmark.columns import matched_rows
+from lfnet.reports.benchmark.metric_words import at_budget, at_thresholds, shown, turns, widest, worded, zooms
 from lfnet.reports.benchmark.tables import number
 
 Verdict = Literal["better", "worse", "within", "no interval"]
@@ -182,8 +183,8 @@ def headlines(section: Section) -> Iterator[tuple[str, str, list[Row]]]:
                 yield f"{worded(metric)}, {subset}", metric, rows
     else:
         names = {
-            "pose": _at(section, "pose_auc"),
-            "homography": [*_at(section, "corner_auc"), "mma@1", "mma@3", "mma@5"],
+            "pose": at_thresholds(section, "pose_auc"),
+            "homography": [*at_thresholds(section, "corner_auc"), "mma@1", "mma@3", "mma@5"],
             "structure": ["registered_share", "points", "track_length", "reprojection_error"],
         }.get(section.protocol, section.metrics())
         for metric in names:
@@ -191,17 +192,13 @@ def headlines(section: Section) -> Iterator[tuple[str, str, list[Row]]]:
                 yield worded(metric), metric, section.rows
 
 
-def _at(section: Section, name: str) -> list[str]:
-    return [f"{name}@{threshold:g}" for threshold in thresholds(section, name)]
-
-
 def _matching_headlines(section: Section) -> Iterator[tuple[str, str, list[Row]]]:
     for budget in section.budgets():
         part = section.only(budget=budget)
-        metrics = [*_at(part, "matching_score"), widest(part, "repeatability"), widest(part, "precision")]
+        metrics = [*at_thresholds(part, "matching_score"), widest(part, "repeatability"), widest(part, "precision")]
         for metric in [*metrics, "localisation_error", "match_error_median"]:
             if metric in part.metrics():
-                yield f"{worded(metric)}, K = {budget}" if budget else worded(metric), metric, part.rows
+                yield f"{worded(metric)}{at_budget(budget)}", metric, part.rows
 
 
 def _sweep_headlines(section: Section) -> Iterator[tuple[str, str, list[Row]]]:
@@ -228,9 +225,9 @@ def verdict_of(difference: float, interval: Interval | None, metric: str) -> Ver
     """
     if interval is None:
         return "within" if difference == 0 else "no interval"
-    if interval[0] <= 0 <= interval[1] or direction(metric) == "neither":
+    if interval[0] <= 0 <= interval[1] or shown(metric).better == "neither":
         return "within"
-    return "better" if (difference > 0) == (direction(metric) == "higher") else "worse"
+    return "better" if (difference > 0) == (shown(metric).better == "higher") else "worse"
 
 
 def _cost_verdict(before: list[Row], after: list[Row], metric: str) -> Verdict:

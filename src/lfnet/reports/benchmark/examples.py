@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import re
@@ -12,16 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from PIL import Image
 
 from lfnet.evaluation.cache import digest
 from lfnet.evaluation.results import UNTOUCHED_NAME
 from lfnet.evaluation.unmeasured import Unmeasured
 from lfnet.features import Matches
 from lfnet.files.atomic import make_folder, write_bytes
-from lfnet.matching_score import Projection, match_errors
-from lfnet.reports.benchmark.summary import champion, widest
-from lfnet.reports.drawing import draw_matches
+from lfnet.reports.benchmark.metric_words import champion, widest
+from lfnet.reports.drawing import draw_matches, jpeg, judged
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, UInt8
@@ -32,9 +29,6 @@ if TYPE_CHECKING:
     from lfnet.evaluation.methods.extractors import Method
     from lfnet.evaluation.results import Section
 
-RIGHT_WITHIN = 5.0
-"""Pixels from the true place within which a match is drawn as right: the matching score's widest threshold."""
-
 MOST_LINES = 150
 """Matches drawn; of more, as many right and wrong ones as there are in proportion."""
 
@@ -43,9 +37,6 @@ WIDTH = 1000
 
 QUALITY = 80
 """Of the JPEG files: about 100 kB each."""
-
-FULL_COLOUR = 0
-"""Pillow's number for colour at every pixel: at half of them thin lines turn grey."""
 
 INDEX = "examples.json"
 FOLDER = "pictures"
@@ -137,7 +128,7 @@ def _examples(dataset: Dataset, section: Section, source: FeatureSource, folder:
             if drawing is None:
                 continue
             path = folder / f"{_slug(section.title)}-{rank}-{_slug(method.name)}.jpg"
-            write_bytes(path, _jpeg(drawing.image))
+            write_bytes(path, jpeg(drawing.image, QUALITY))
             yield Example(
                 section=section.title,
                 rank=rank,
@@ -202,13 +193,9 @@ def _draw(
         return None
     if pair.truth is None:
         return None
-    nearest = np.full(len(a), -1, np.int64)
-    nearest[found[:, 0]] = found[:, 1]
-    errors = match_errors(Projection(*pair.truth.b_from_a(a.keypoints)), b.keypoints, nearest)[found[:, 0]]
-    known = np.flatnonzero(~np.isnan(errors))
-    correct = errors[known] <= RIGHT_WITHIN
+    known, correct = judged(pair.truth, a, b, found)
     shown = thinned(correct, MOST_LINES)
-    matches = Matches(found[known[shown]], np.ones(len(shown), np.float32))
+    matches = Matches(known[shown], np.ones(len(shown), np.float32))
     factor = min(1.0, WIDTH / (image_a.shape[1] + image_b.shape[1]))
     long_side = max(1, round(factor * max(*image_a.shape[:2], *image_b.shape[:2])))
     image = draw_matches(image_a, image_b, a, b, matches, correct[shown], long_side=long_side)
@@ -224,12 +211,6 @@ def thinned(correct: Bool[Array, " M"], most: int) -> Array:
     count = round(most * len(right) / len(correct))
     parts = [generator.choice(right, count, replace=False), generator.choice(wrong, most - count, replace=False)]
     return np.sort(np.concatenate(parts))
-
-
-def _jpeg(image: UInt8[Array, "H W 3"]) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=QUALITY, optimize=True, subsampling=FULL_COLOUR)
-    return buffer.getvalue()
 
 
 def _write_index(output: Path, examples: Sequence[Example]) -> None:

@@ -14,23 +14,14 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from lfnet.evaluation.methods.opencv_extractors import OPENCV_METHODS
-from lfnet.reports.benchmark.charts import ForestRow, classes, forest_chart, legend
-from lfnet.reports.benchmark.examples import FULL_COLOUR, RANKS
+from lfnet.reports.benchmark.charts import ForestRow, classes, forest_chart, key, legend
+from lfnet.reports.benchmark.columns import Cell, Column, Table
+from lfnet.reports.benchmark.examples import RANKS
+from lfnet.reports.benchmark.metric_words import EXPLAINED, REFERENCE, all_methods, described, title_of, tuning_words
 from lfnet.reports.benchmark.plots import section_charts, turn_chart, value_against_cost
-from lfnet.reports.benchmark.summary import (
-    EXPLAINED,
-    REFERENCE,
-    TITLES,
-    Cell,
-    Column,
-    Table,
-    all_methods,
-    described,
-    headline,
-    section_tables,
-    tuning_words,
-)
-from lfnet.reports.benchmark.tables import interval_text, number, run_line
+from lfnet.reports.benchmark.section_tables import headline, section_tables
+from lfnet.reports.benchmark.tables import interval_text, number, ratio_text, run_line
+from lfnet.reports.drawing import jpeg
 
 if TYPE_CHECKING:
     from lfnet.evaluation.results import Results, Section
@@ -68,7 +59,7 @@ def benchmark_page(results: Results, examples: Sequence[Example] = ()) -> str:
         for index, section in enumerate(results.sections)
     ]
     contents = "".join(
-        f'<li><a href="#part{index}">{escape(_title(section))}: {escape(section.data)}</a></li>'
+        f'<li><a href="#part{index}">{escape(title_of(section.protocol))}: {escape(section.data)}</a></li>'
         for index, section in enumerate(results.sections)
     )
     left_out = len(examples) - len(pictures)
@@ -81,7 +72,7 @@ def benchmark_page(results: Results, examples: Sequence[Example] = ()) -> str:
 <title>Local features, measured: {escape(", ".join(data) or "benchmark")}</title>
 <link rel="icon" href="data:,">
 <style>
-{_packed("page.css")}</style>
+{packed("page.css")}</style>
 </head>
 <body>
 <main>
@@ -107,7 +98,7 @@ is not told apart from it: the interval of the paired difference includes zero.<
 </section>
 </main>
 <script>
-{_packed("page.js")}</script>
+{packed("page.js")}</script>
 </body>
 </html>
 """
@@ -149,17 +140,12 @@ def _reduced(content: bytes, width: int, quality: int) -> bytes:
     if picture.width > width:
         size = (width, max(1, round(picture.height * width / picture.width)))
         picture = picture.resize(size, Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=quality, optimize=True, subsampling=FULL_COLOUR)
-    return buffer.getvalue() if buffer.tell() < len(content) else content
+    return min(content, jpeg(picture, quality), key=len)
 
 
-def _packed(name: str) -> str:
+def packed(name: str) -> str:
+    """A file that comes with the page: its style or its script."""
     return files("lfnet.reports.benchmark").joinpath(name).read_text(encoding="utf-8")
-
-
-def _title(section: Section) -> str:
-    return TITLES.get(section.protocol, section.protocol.capitalize())
 
 
 def _lede(results: Results, data: Sequence[str]) -> str:
@@ -190,7 +176,7 @@ def _glance(results: Results, places: Places) -> str:
     for section in results.sections:
         column = headline(section) if section.protocol != "cost" else None
         if column is not None:
-            rows.append((f"{_title(section)}: {section.data}", column))
+            rows.append((f"{title_of(section.protocol)}: {section.data}", column))
     if not rows:
         return ""
     ordered = sorted(places, key=lambda name: places[name])
@@ -225,11 +211,11 @@ def _section(
     tables = "".join(_table(table, places) for table in section_tables(section))
     charts = "".join(section_charts(section, places))
     explained = f"<p>{escape(EXPLAINED[section.protocol])}</p>" if section.protocol in EXPLAINED else ""
-    over = f", intervals over {section.unit}" if len(section.groups()) > 1 and section.protocol != "cost" else ""
-    said = f"{described(section)}{over}. {tuning_words(section)}" if section.rows else "Nothing could be measured."
+    said = f"{described(section)} {tuning_words(section)}" if section.rows else "Nothing could be measured."
     settings = {**section.settings, **{f"tuned, {method}": values for method, values in section.chosen.items()}}
+    title = f"{escape(title_of(section.protocol))} <small>{escape(section.data)}</small>"
     return (
-        f'<section id="part{index}"><h2>{escape(_title(section))} <small>{escape(section.data)}</small></h2>{explained}'
+        f'<section id="part{index}"><h2>{title}</h2>{explained}'
         f'<p class="note">{escape(said)}</p>{tables}'
         + (f'<div class="charts">{charts}</div>' if charts else "")
         + _examples(sorted(pictures, key=lambda pair: places.get(pair[0].method, len(places))))
@@ -248,11 +234,8 @@ def _table(table: Table, places: Places) -> str:
         if table.chosen:
             words = escape(table.chosen.get(method, ""))
             cells += f'<td class="text" data-value="{words}">{words}</td>'
-        key = (
-            f'<svg class="key" viewBox="0 0 22 12" aria-hidden="true"><g class="{classes(method, places)}">'
-            '<line class="line" style="stroke-width:5" x1="0" y1="6" x2="22" y2="6"/></g></svg>'
-        )
-        name = f'<th scope="row" data-value="{escape(method)}">{key}{escape(method)}</th>'
+        thick = key(method, places, '<line class="line" style="stroke-width:5" x1="0" y1="6" x2="22" y2="6"/>')
+        name = f'<th scope="row" data-value="{escape(method)}">{thick}{escape(method)}</th>'
         rows.append(f'<tr class="{classes(method, places)}">{name}{cells}</tr>')
     return (
         f'<h3>{escape(table.title)}</h3><div class="card"><table><thead><tr>{header}</tr></thead>'
@@ -278,8 +261,7 @@ def _cell(cell: Cell, column: Column, reach: float | None) -> str:
     if spread and not column.brief:
         inside += f'<span class="spread">{spread}</span>'
     if not math.isnan(cell.ratio):
-        ratio = f"{cell.ratio:.2f}x{interval_text(cell.ratio_interval, 2, before=' ')}"
-        inside += f'<span class="ratio">{ratio}</span>'
+        inside += f'<span class="ratio">{ratio_text(cell)}</span>'
     if cell.note:
         inside += f'<span class="spread">{escape(cell.note)}</span>'
     if spread and reach and math.isfinite(cell.value):

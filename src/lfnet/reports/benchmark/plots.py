@@ -21,9 +21,10 @@ from lfnet.reports.benchmark.charts import (
     log_axis,
     scatter_chart,
 )
-from lfnet.reports.benchmark.summary import (
-    cost_column,
-    headline,
+from lfnet.reports.benchmark.columns import cost_column
+from lfnet.reports.benchmark.metric_words import (
+    capital,
+    main_corner_auc,
     reference_of,
     thresholds,
     turns,
@@ -31,6 +32,7 @@ from lfnet.reports.benchmark.summary import (
     worded,
     zooms,
 )
+from lfnet.reports.benchmark.section_tables import cost_cases, headline
 
 if TYPE_CHECKING:
     from lfnet.evaluation.results import Results, Section
@@ -88,6 +90,17 @@ def _curves(section: Section, metric: str, parts: Sequence[tuple[float, Section]
     return series
 
 
+def _metric_series(section: Section, metrics: Sequence[tuple[float, str]], places: Places) -> list[Series]:
+    """Mean and interval of several metrics, each at its x, for every method."""
+    series = []
+    for method in _ordered(section, places):
+        rows = section.only(method=method)
+        spread = [(x, mean_interval(rows, metric)) for x, metric in metrics]
+        means = [(x, rows.mean(metric)) for x, metric in metrics]
+        series.append(Series(method, means, [(x, *ends) for x, ends in spread if ends]))
+    return series
+
+
 def _share_axis(label: str, series: Sequence[Series]) -> Axis:
     """From 0 to just beyond the largest value, at most to 1."""
     ends = [value for one in series for value in [*(y for _, y in one.points), *(high for *_, high in one.band)]]
@@ -119,12 +132,8 @@ def _threshold_chart(section: Section, places: Places) -> str:
     known = thresholds(section, "matching_score")
     if len(known) < 2:
         return ""
-    series = []
-    for method in _ordered(section, places):
-        rows = section.only(method=method)
-        means = [(float(i), rows.mean(f"matching_score@{t:g}")) for i, t in enumerate(known)]
-        spread = [mean_interval(rows, f"matching_score@{t:g}") for t in known]
-        series.append(Series(method, means, [(float(i), *ends) for i, ends in enumerate(spread) if ends]))
+    metrics = [(float(index), f"matching_score@{t:g}") for index, t in enumerate(known)]
+    series = _metric_series(section, metrics, places)
     names = [f"{t:g} px" for t in known]
     y = _share_axis("matching score", series)
     return category_chart("Matching score by threshold", series, names, y, "distance from the true place", places)
@@ -137,7 +146,7 @@ def _subset_chart(section: Section, metric: str, places: Places) -> str:
     parts = [(float(index), section.only(subset=name)) for index, name in enumerate(names)]
     series = _curves(section, metric, parts, places)
     y = _share_axis(worded(metric), series)
-    title = f"{_capital(worded(metric))} by part of the data"
+    title = f"{capital(worded(metric))} by part of the data"
     return category_chart(title, series, names, y, "part of the data", places)
 
 
@@ -172,7 +181,7 @@ def _sweep_charts(section: Section, places: Places) -> list[str]:
         series = _curves(section, metric, parts, places)
         x = log_axis("zoom of the second view", list(zoomed.values()), [(v, _factor(v)) for v in zoomed.values()])
         y = _share_axis(worded(metric), series)
-        charts.append(line_chart(f"{_capital(worded(metric))} as the second view is zoomed", series, x, y, places))
+        charts.append(line_chart(f"{capital(worded(metric))} as the second view is zoomed", series, x, y, places))
     return charts
 
 
@@ -186,7 +195,7 @@ def turn_chart(section: Section, places: Places, *, data: str = "") -> str:
     last = max(turned.values())
     step = 30 if last <= 180 else 90 if last % 90 == 0 else 60
     x = Axis("turn of the second view, clockwise", 0, last, [(v, f"{v}°") for v in range(0, last + 1, step)])
-    title = f"{_capital(worded(metric))} as the second view turns{f': {data}' if data else ''}"
+    title = f"{capital(worded(metric))} as the second view turns{f': {data}' if data else ''}"
     return line_chart(title, series, x, _share_axis(worded(metric), series), places)
 
 
@@ -237,17 +246,11 @@ def _homography_charts(section: Section, places: Places) -> list[str]:
     charts = [_recall_chart(section, "corner_error", last, "corner error (px)", title, places)]
     known = thresholds(section, "mma")
     if len(known) > 1:
-        series = []
-        for method in _ordered(section, places):
-            rows = section.only(method=method)
-            spread = [(t, mean_interval(rows, f"mma@{t:g}")) for t in known]
-            means = [(t, rows.mean(f"mma@{t:g}")) for t in known]
-            series.append(Series(method, means, [(t, *ends) for t, ends in spread if ends]))
+        series = _metric_series(section, [(t, f"mma@{t:g}") for t in known], places)
         x = Axis("threshold (px)", known[0], known[-1], [(t, f"{t:g}") for t in known])
         y = linear_axis("mean matching accuracy", 1.0)
         charts.append(line_chart("Mean matching accuracy over its threshold", series, x, y, places))
-    wanted = ("corner_auc@3", widest(section, "corner_auc"))
-    metric = next((name for name in wanted if name in section.metrics()), None)
+    metric = main_corner_auc(section)
     if metric is not None:
         charts.append(_subset_chart(section, metric, places))
     return charts
@@ -261,24 +264,21 @@ def _structure_charts(section: Section, places: Places) -> list[str]:
         if known:
             x = linear_axis(worded(metric), max([*known, 1e-9]), count=4)
             bars = {method: (value, None) for method, value in values.items()}
-            charts.append(bar_chart(_capital(worded(metric).partition(" (")[0]), bars, x, places, digits))
+            charts.append(bar_chart(capital(worded(metric).partition(" (")[0]), bars, x, places, digits))
     return charts
 
 
 def _cost_charts(section: Section, places: Places) -> list[str]:
     charts = []
-    for subset in section.subsets():
-        for budget in section.only(subset=subset).budgets():
-            rows = section.only(subset=subset, budget=budget)
-            cells = cost_column(rows).cells
-            bars = {name: (cells[name].value, cells[name].interval) for name in _ordered(rows, places)}
-            ends = [end for value, spread in bars.values() for end in (value, *(spread or ()))]
-            known = [end for end in ends if math.isfinite(end)]
-            if known:
-                at_k = f", K = {budget}" if budget else ""
-                title = f"Time for a picture of {subset.replace('x', ' x ')}{at_k}"
-                x = linear_axis("milliseconds, 10 - 90 % as a line", max(known), count=4)
-                charts.append(bar_chart(title, bars, x, places, 1 if max(known) < 100 else 0))
+    for case, rows in cost_cases(section):
+        cells = cost_column(rows).cells
+        bars = {name: (cells[name].value, cells[name].interval) for name in _ordered(rows, places)}
+        ends = [end for value, spread in bars.values() for end in (value, *(spread or ()))]
+        known = [end for end in ends if math.isfinite(end)]
+        if known:
+            x = linear_axis("milliseconds, 10 - 90 % as a line", max(known), count=4)
+            title = f"Time for a picture of {case}"
+            charts.append(bar_chart(title, bars, x, places, 1 if max(known) < 100 else 0))
     return charts
 
 
@@ -290,7 +290,7 @@ def value_against_cost(results: Results, places: Places) -> str:
     if cost is None or first is None or column is None:
         return ""
     subset = cost.subsets()[0]
-    times = cost_column(cost.only(subset=subset, budget=cost.only(subset=subset).budgets()[0])).cells
+    times = cost_column(next(cost_cases(cost))[1]).cells
     series = []
     for method in sorted(times, key=lambda name: places[name]):
         cell = column.cells.get(method)
@@ -303,7 +303,3 @@ def value_against_cost(results: Results, places: Places) -> str:
     x = log_axis(f"milliseconds a picture of {subset.replace('x', ' x ')}", [one.points[0][0] for one in series])
     y = _share_axis(f"{column.title}", series)
     return scatter_chart(f"Quality against time: {first.data}", series, x, y, places)
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -5,24 +5,19 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from lfnet.reports.benchmark.summary import (
-    EXPLAINED,
-    REFERENCE,
-    TITLES,
-    Cell,
-    all_methods,
-    described,
-    headline,
-    section_tables,
-    tuning_words,
-)
+from lfnet.reports.benchmark.columns import Cell
+from lfnet.reports.benchmark.metric_words import EXPLAINED, REFERENCE, all_methods, described, title_of, tuning_words
+from lfnet.reports.benchmark.section_tables import headline, section_tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from lfnet.evaluation.intervals import Interval
     from lfnet.evaluation.results import Results, Section
-    from lfnet.reports.benchmark.summary import Column, Table
+    from lfnet.reports.benchmark.columns import Column, Table
+
+    Mark = Callable[[str, Cell], str]
+    """Puts a cell's mark on its text."""
 
 SHOWN_SKIPPED = 10
 """Lines of what was skipped that a report lists for a section; the rest is counted."""
@@ -55,7 +50,7 @@ def full_report(results: Results) -> str:
     return _report(results, _plain_mark, "")
 
 
-def _report(results: Results, mark: Callable[[str, Cell], str], heading: str) -> str:
+def _report(results: Results, mark: Mark, heading: str) -> str:
     parts = [run_line(results), marks_line(mark, REFERENCE in all_methods(results)), *skipped_text(results.skipped)]
     if len(results.sections) > 1:
         parts.append(glance_table(results, mark))
@@ -64,7 +59,7 @@ def _report(results: Results, mark: Callable[[str, Cell], str], heading: str) ->
     return "\n\n".join(parts)
 
 
-def glance_table(results: Results, mark: Callable[[str, Cell], str]) -> str:
+def glance_table(results: Results, mark: Mark) -> str:
     """The one number that stands for each section, of every method, a section a row."""
     methods = all_methods(results)
     rows = []
@@ -73,14 +68,10 @@ def glance_table(results: Results, mark: Callable[[str, Cell], str]) -> str:
         if column is None:
             continue
         cells = [column.cells.get(method) for method in methods]
-        name = f"{TITLES.get(section.protocol, section.protocol.capitalize())}: {section.data}, {column.title}"
-        rows.append([name, *("-" if cell is None else mark(_glance(cell, column), cell) for cell in cells)])
+        name = f"{title_of(section.protocol)}: {section.data}, {column.title}"
+        texts = ("-" if cell is None else mark(cell_text(cell, column, spread=False), cell) for cell in cells)
+        rows.append([name, *texts])
     return markdown(["measured", *methods], rows)
-
-
-def _glance(cell: Cell, column: Column) -> str:
-    ratio = "" if math.isnan(cell.ratio) else f", {cell.ratio:.2f}x" + interval_text(cell.ratio_interval, 2, before=" ")
-    return number(cell.value, column.digits) + ratio
 
 
 def run_line(results: Results) -> str:
@@ -98,7 +89,7 @@ def run_line(results: Results) -> str:
     return f"{command}{machine}." if machine else command.rstrip(": ")
 
 
-def marks_line(mark: Callable[[str, Cell], str], ratios: bool) -> str:
+def marks_line(mark: Mark, ratios: bool) -> str:
     """What brackets, factors (where there are any) and marks mean."""
     factor = f", 1.00x = ratio to {REFERENCE}" if ratios else ""
     best = mark("best", Cell(math.nan, mark="best"))
@@ -109,14 +100,12 @@ def marks_line(mark: Callable[[str, Cell], str], ratios: bool) -> str:
 
 
 def section_report(
-    section: Section, results: Results, mark: Callable[[str, Cell], str], heading: str = "## "
+    section: Section, results: Results, mark: Mark, heading: str = "## "
 ) -> list[str]:
     """Title, tables and skipped lines of a section, as paragraphs."""
-    title = TITLES.get(section.protocol, section.protocol.capitalize())
-    over = f", intervals over {section.unit}" if len(section.groups()) > 1 and section.protocol != "cost" else ""
-    parts = [f"{heading}{title}: {section.data}"]
+    parts = [f"{heading}{title_of(section.protocol)}: {section.data}"]
     if section.protocol in EXPLAINED:
-        sentences = [EXPLAINED[section.protocol], tuning_words(section), f"{_capital(described(section))}{over}."]
+        sentences = [EXPLAINED[section.protocol], tuning_words(section), described(section)]
         parts.append(" ".join(sentence for sentence in sentences if sentence))
     for table in section_tables(section):
         parts.append(f"{table.title}:")
@@ -129,7 +118,7 @@ def section_report(
     return [*parts, *skipped_text(section.skipped)]
 
 
-def table_text(table: Table, mark: Callable[[str, Cell], str]) -> str:
+def table_text(table: Table, mark: Mark) -> str:
     """A table as aligned Markdown, a column for what was tuned last."""
     header = ["method", *(column.title for column in table.columns)]
     rows = [
@@ -142,13 +131,17 @@ def table_text(table: Table, mark: Callable[[str, Cell], str]) -> str:
     return markdown(header, rows)
 
 
-def cell_text(cell: Cell, column: Column) -> str:
+def cell_text(cell: Cell, column: Column, *, spread: bool = True) -> str:
     """A number with its interval, ratio and note: `0.467 [0.419, 0.520], 2.11x [1.89, 2.44]`."""
-    interval = None if column.brief else cell.interval
+    interval = cell.interval if spread and not column.brief else None
     text = number(cell.value, column.digits) + interval_text(interval, column.digits, before=" ")
-    if not math.isnan(cell.ratio):
-        text += f", {cell.ratio:.2f}x" + interval_text(cell.ratio_interval, 2, before=" ")
-    return f"{text} {cell.note}" if cell.note else text
+    ratio = "" if math.isnan(cell.ratio) else f", {ratio_text(cell)}"
+    return f"{text}{ratio} {cell.note}".rstrip()
+
+
+def ratio_text(cell: Cell) -> str:
+    """`2.11x [1.89, 2.44]`."""
+    return f"{cell.ratio:.2f}x{interval_text(cell.ratio_interval, 2, before=' ')}"
 
 
 def interval_text(interval: Interval | None, digits: int, *, before: str = "") -> str:
@@ -195,7 +188,3 @@ def _markdown_mark(text: str, cell: Cell) -> str:
 
 def _plain_mark(text: str, cell: Cell) -> str:
     return f"{text} *" if cell.mark == "best" else f"{text} ≈" if cell.mark == "tied" else text
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -7,19 +7,9 @@ import math
 import pytest
 
 from lfnet.evaluation.results import Row, Section
-from lfnet.reports.benchmark.summary import (
-    Cell,
-    Column,
-    champion,
-    direction,
-    headline,
-    make_column,
-    section_tables,
-    turns,
-    with_marks,
-    worded,
-    zooms,
-)
+from lfnet.reports.benchmark.columns import Cell, Column, make_column
+from lfnet.reports.benchmark.metric_words import champion, shown, turns, worded, zooms
+from lfnet.reports.benchmark.section_tables import headline, section_tables
 from lfnet.reports.benchmark.tables import full_report, markdown, number, tables
 from support.made_results import METRIC, example, made_results
 
@@ -33,9 +23,9 @@ def test_words() -> None:
     assert worded(METRIC) == "score at 5 px"
     assert worded("pose_auc@10") == "AUC at 10°"
     assert worded("match_share@octave1/2") == "share of correct matches at octave 1/2"
-    directions = [direction(metric) for metric in ("mma@3", "localisation_error", "keypoints")]
+    directions = [shown(metric).better for metric in ("mma@3", "localisation_error", "keypoints")]
     assert directions == ["higher", "lower", "neither"]
-    assert [direction(f"{name}@octave1") for name in ("match_error_median", "match_share")] == ["lower", "neither"]
+    assert [shown(f"{name}@octave1").better for name in ("match_error_median", "match_share")] == ["lower", "neither"]
     assert (number(math.nan), number(math.inf), number(12345.6, 0)) == ("-", "inf", "12,346")
     assert champion(["sift", "mine", "orb"]) == "mine"
     assert champion(["sift", "orb"]) == "sift"
@@ -59,9 +49,9 @@ def test_best_and_tied_by_hand() -> None:
 
 def test_lower_is_best_where_it_is_and_equal_values_have_no_best() -> None:
     cells = {"a": Cell(2.0), "b": Cell(1.0), "c": Cell(math.nan), "d": Cell(1.0)}
-    marked = with_marks(Column("time", "milliseconds", "lower", 1, cells), ["a"]).cells
+    marked = Column("time", "milliseconds", "lower", 1, cells).marked(["a"]).cells
     assert [marked[name].mark for name in "abcd"] == ["tied", "best", "", "best"]
-    same = with_marks(Column("score", METRIC, "higher", 3, {"a": Cell(0.5), "b": Cell(0.5)}), [])
+    same = Column("score", METRIC, "higher", 3, {"a": Cell(0.5), "b": Cell(0.5)}).marked()
     assert [cell.mark for cell in same.cells.values()] == ["", ""]
 
 
