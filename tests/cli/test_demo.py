@@ -34,7 +34,7 @@ class Page(HTMLParser):
         self.links += [value for key, value in attrs if key in ("src", "href") and value]
         if tag == "img":
             self.pictures.append(values)
-        elif tag not in ("meta", "link", "line", "circle", "polyline", "br"):
+        elif tag not in ("meta", "link", "br"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
