@@ -159,6 +159,7 @@ STAGES: dict[str, tuple[object, str]] = {
     "choice": (lfnet.models.network, "choose"),
     "patches": (LFNet, "patches_at"),
     "orientation": (Descriptor, "angle_scores"),
+    "turning": (lfnet.models.network, "turned"),
     "features of patches": (Descriptor, "begin"),
     "descriptor": (Descriptor, "finish"),
 }

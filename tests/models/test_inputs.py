@@ -81,16 +81,32 @@ def test_inputs_that_could_be_one_picture_or_several_are_refused(tiny_model: LFN
     assert tiny_model.describe(camera, np.array([])).shape == (0, 64)
 
 
+def test_the_edge_of_a_mask_is_no_contrast() -> None:
+    """Flat beside a mask stays flat, and is as with no mask."""
+    picture = torch.ones(1, 1, 96, 96)
+    picture[..., :30] = torch.rand(96, 30, generator=seeded())
+    masked = everywhere(picture)
+    masked[..., 80:] = False
+    whole, hidden = (
+        local_contrast(normalize_pictures(picture, valid), valid)[0, 0, 48]
+        for valid in (everywhere(picture), masked)
+    )
+    assert float(hidden[68:80].max()) < 0.02
+    assert float(hidden[5]) > 0.5
+    torch.testing.assert_close(hidden[:60] / hidden[5], whole[:60] / whole[5], atol=0.05, rtol=0)
+
+
 def test_contrast_is_the_local_deviation(camera: NDArray[np.uint8]) -> None:
     image = as_input(camera[:101, :90])
     by_hand = (gaussian_blur(image.square(), 5.0) - gaussian_blur(image, 5.0).square()).clamp_min(0).sqrt().clamp_max(1)
-    found = local_contrast(image)
+    found = local_contrast(image, everywhere(image))
     assert found.shape == image.shape
     inside = (found - by_hand)[..., 15:-15, 15:-15].abs()
     assert float(inside.mean()) < 0.05
     flat = torch.zeros(1, 1, 64, 64)
     flat[..., :, :20] = torch.randn(64, 20, generator=seeded())
-    assert float(local_contrast(flat)[..., 50:].max()) < 0.05 < float(local_contrast(flat)[..., 5].min())
+    found = local_contrast(flat, everywhere(flat))
+    assert float(found[..., 50:].max()) < 0.05 < float(found[..., 5].min())
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 
+import pytest
 import torch
 
-from lfnet.models.layers import conv_norm
+from lfnet.models.layers import conv_norm, convolve
 from support.tensors import seeded
 
 
@@ -22,3 +23,16 @@ def test_a_convolution_holds_its_batch_norm() -> None:
     torch.testing.assert_close(conv_norm(conv, norm, maps), norm(conv(maps)), atol=1e-5, rtol=1e-5)
     norm.train()
     torch.testing.assert_close(conv_norm(conv, norm, maps), copy.deepcopy(norm)(conv(maps)))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [(3, (2, 2), (1, 0)), (4, (2, 2), (1, 1)), (5, (1, 2), (2, 2))]
+)
+def test_windows_of_one_channel_are_a_convolution(
+    channels: int, kernel: int, stride: tuple[int, int], padding: tuple[int, int]
+) -> None:
+    conv = torch.nn.Conv2d(channels, 6, kernel, stride, padding)
+    images = torch.randn(2, channels, 57, 83, generator=seeded())
+    found = convolve(images, conv.weight, conv.bias, conv)
+    torch.testing.assert_close(found, conv(images), atol=1e-5, rtol=1e-5)

@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lfnet.geometry.filters import gaussian_blur, gradients
-from lfnet.models.config import (
-    OrientationConfig,
-)
+from lfnet.models.config import OrientationConfig
 from lfnet.models.inputs import normalize_pictures
-from lfnet.models.orientation import GradientOrientation, best_angles
-from support.tensors import as_input, everywhere
+from lfnet.models.orientation import AngleScores, GradientOrientation, best_angles
+from support.tensors import as_input, everywhere, seeded
 
 
 def test_best_angle_is_the_peak_of_a_parabola() -> None:
@@ -24,6 +22,18 @@ def test_best_angle_is_the_peak_of_a_parabola() -> None:
     angle = 5.3 * 2 * math.pi / 16
     torch.testing.assert_close(best_angles(logits), torch.tensor([math.cos(angle), math.sin(angle)]))
     torch.testing.assert_close(best_angles(torch.eye(16)[0]), torch.tensor([1.0, 0.0]))
+
+
+def test_an_angle_is_scored_with_the_one_before_and_the_one_after() -> None:
+    scores = AngleScores(2, 3)
+    features = torch.randn(1, 2, 3, 16, generator=seeded())
+    before, here, after = scores.score.weight.view(3, 2, 3).unbind(0)
+    expected = [
+        (before * features[0, ..., angle - 1]).sum() + (here * features[0, ..., angle]).sum()
+        + (after * features[0, ..., (angle + 1) % 16]).sum()
+        for angle in range(16)
+    ]  # fmt: skip
+    torch.testing.assert_close(scores(features)[0], torch.stack(expected))
 
 
 def field_of(picture: Tensor) -> Tensor:

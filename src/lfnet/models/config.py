@@ -191,7 +191,6 @@ class LFNetConfig:
     octave_preference: float = 0.0
     """Scores found at an octave are multiplied by (smallest octave / octave) to this power. Above 0, coarse keypoints
     are preferred: they are fewer by area, but survive a zoom, which takes the finest octave away."""
-
     contrast_preference: float = 0.0
     """Keypoints are chosen, in training and extraction, by scores multiplied by the local contrast of the picture, at
     most 1, to this power (paper: 0). A score is relative to its window, so flat areas have high ones too; above 0, they

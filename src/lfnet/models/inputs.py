@@ -39,17 +39,24 @@ CONTRAST_BLOCK, CONTRAST_SIGMA = 4, 5.0
 """Side in pixels of the blocks that local contrast is made of, and the deviation of the Gaussian that weighs them."""
 
 
-def local_contrast(normalized: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B 1 H W"]:
+def local_contrast(
+    normalized: Float[Tensor, "B 1 H W"], valid: Bool[Tensor, "B 1 H W"]
+) -> Float[Tensor, "B 1 H W"]:
     """Deviation of the picture within a Gaussian window of `CONTRAST_SIGMA` px, where the whole one's is 1; at most 1.
 
     Args:
         normalized: pictures, by `normalize_pictures`.
+        valid: pixels that count: the edge of a mask is no contrast.
     """
     height, width = normalized.shape[-2:]
     block = CONTRAST_BLOCK
-    padded = F.pad(normalized, (0, -width % block, 0, -height % block), mode="replicate")
-    moments = F.avg_pool2d(torch.cat((padded, padded.square()), 1), block)
-    mean, square = gaussian_blur(moments, CONTRAST_SIGMA / block).split(1, 1)
+    moments = [normalized, normalized.square()]
+    if not bool(valid.all()):
+        moments.append(valid.to(normalized))
+    padded = F.pad(torch.cat(moments, 1), (0, -width % block, 0, -height % block), mode="replicate")
+    mean, square, *cover = gaussian_blur(F.avg_pool2d(padded, block), CONTRAST_SIGMA / block).split(1, 1)
+    for share in cover:
+        mean, square = mean / share.clamp_min(1e-3), square / share.clamp_min(1e-3)
     contrast = (square - mean.square()).clamp_min(0).sqrt().clamp_max(1)
     return F.interpolate(contrast, scale_factor=block, mode="bilinear", align_corners=False)[..., :height, :width]
 
@@ -66,7 +73,7 @@ def picture_tensor(
     """Grey float picture in [0, 1], as `lfnet.images.to_grey` defines it, and its mask from what a user has.
 
     Raises:
-        ValueError: on another shape or type, on NaN or infinity, on a mask of another size.
+        UserError: on another shape or type, on NaN or infinity, on a mask of another size.
     """
     if not isinstance(image, (Tensor, np.ndarray)):
         raise UserError(f"image: expected an array or a tensor, got {type(image).__name__}; see lfnet.read_image")
@@ -137,7 +144,7 @@ def pictures_by_size(
     for index, (picture, _) in enumerate(prepared):
         groups[picture.shape].append(index)
     for members in groups.values():
-        grey, valid = (torch.stack([prepared[index][part] for index in members]).to(device) for part in (0, 1))
+        grey, valid = (torch.stack([prepared[index][part].to(device) for index in members]) for part in (0, 1))
         yield members, grey, valid
 
 

@@ -32,12 +32,12 @@ def convolve(
     bias: Float[Tensor, "D"] | None,
     conv: nn.Conv2d,
 ) -> Float[Tensor, "B D h w"]:
-    """The convolution with other kernels, channels last; for use without gradients.
+    """The convolution with other kernels, channels last, in evaluation mode.
 
-    Of a single channel it is a product of windows and kernels: convolution libraries take several times as long for
-    it, and give it back channels first, which slows down the next one.
+    Of a single channel it is a product of windows and kernels: on a CPU, convolution libraries take several times as
+    long for it, and give it back channels first, which slows down the next one.
     """
-    if inputs.shape[1] > 1:
+    if inputs.shape[1] > 1 or inputs.is_cuda:
         kernels = kernels.contiguous(memory_format=torch.channels_last)
         return F.conv2d(inputs, kernels, bias, conv.stride, conv.padding)
     assert not isinstance(conv.padding, str)

@@ -23,7 +23,7 @@ from lfnet.models.weights import WeightsError, read_weights, save_weights
 
 
 class LFNet(Network):
-    """Detector and descriptor with one configuration.
+    """The network with a door for people: pictures as arrays in, `Features` out, weights by name.
 
     Args:
         config: the architecture; the default is the paper's.

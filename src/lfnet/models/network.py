@@ -44,7 +44,7 @@ class Network(nn.Module):
         valid: Bool[Tensor, "B 1 H W"] | None = None,
         settings: ExtractionSettings | None = None,
     ) -> tuple[Keypoints, Float[Tensor, "B K D"]]:
-        """Keypoints in pixels of the pictures, best first, and their descriptors.
+        """Keypoints in pixels of the pictures, best first, and their descriptors; call `eval()` before.
 
         Args:
             images: grey, in [0, 1].
@@ -64,12 +64,14 @@ class Network(nn.Module):
         """Score, scale and orientation maps of pictures that `normalize_pictures` prepared."""
         return self.detector(images, valid)
 
-    def ranked(self, maps: DetectorMaps, images: Float[Tensor, "B 1 H W"]) -> DetectorMaps:
+    def ranked(
+        self, maps: DetectorMaps, images: Float[Tensor, "B 1 H W"], valid: Bool[Tensor, "B 1 H W"]
+    ) -> DetectorMaps:
         """Maps whose scores rank keypoints: weighed by the local contrast of normalised pictures, if that counts."""
         power = self.config.contrast_preference
         if power == 0:
             return maps
-        contrast = local_contrast(images)
+        contrast = local_contrast(images, valid)
         return maps._replace(scores=maps.scores * (contrast if power == 1 else contrast**power))
 
     def mosaic(self, images: Float[Tensor, "B 1 H W"]) -> Mosaic:
@@ -137,20 +139,20 @@ class Network(nn.Module):
         sizes = settings.octaves or self.config.octaves
         round_patches = self.config.patches.sampling == "log-polar"
         # Log-polar patches of all octaves are read from one mosaic, square ones from the octave that they are found in.
-        shared = self.mosaic(normalize_pictures(images, valid)) if round_patches else None
+        whole = self.mosaic(normalize_pictures(images, valid)) if round_patches else None
         found = []
         for octave in sizes:
             small, small_valid, ratio = resize_to_octave(images, valid, octave)
             if min(small.shape[-2:]) < MIN_SIDE:
                 continue
             normalized = normalize_pictures(small, small_valid)
-            maps = self.ranked(self.detect(normalized, small_valid), normalized)
+            maps = self.ranked(self.detect(normalized, small_valid), normalized, small_valid)
             showing = small_valid & ~is_blank(normalized, small_valid)[:, None, None, None]
             keypoints = self._keypoints(maps, showing, settings)
             weight = (min(sizes) / octave) ** self.config.octave_preference
             if weight != 1:
                 keypoints = keypoints._replace(scores=keypoints.scores * weight)
-            found.append(Octave(shared or self.mosaic(normalized), keypoints, ratio))
+            found.append(Octave(self.mosaic(normalized) if whole is None else whole, keypoints, ratio))
         return found
 
     def _keypoints(self, maps: DetectorMaps, valid: Tensor, settings: ExtractionSettings) -> Keypoints:

@@ -98,15 +98,14 @@ class AngleScores(nn.Module):
 
     def __init__(self, channels: int, rings: int) -> None:
         super().__init__()
-        self.score = nn.Linear(channels * rings, 3)
+        self.score = nn.Linear(channels * rings, 3, bias=False)
 
     def forward(self, features: Float[Tensor, "N C R A"]) -> Float[Tensor, "N A"]:
         """Scores, as logits, of the angles 2 pi a / A."""
         # All rings at once: a convolution as high as they are, with an output for each of the three angles.
         kernels = self.score.weight.unflatten(1, (features.shape[1], -1))[..., None].to(features.dtype)
         before, here, after = F.conv2d(features, kernels).squeeze(2).float().unbind(1)
-        return here + before.roll(1, -1) + after.roll(-1, -1) + self.score.bias.sum()
-
+        return here + before.roll(1, -1) + after.roll(-1, -1)
 
 
 def best_angles(logits: Float[Tensor, "*B A"]) -> Float[Tensor, "*B 2"]:

@@ -6,8 +6,8 @@ Source: LF-Net section 3.2 and figure 2. View i is seen by the learner, view j b
     L_det = w L_im(S_i, target) + w_ce L_ce + l_ori L_ori + l_s L_s + l_pair L_pair    trains the detector
     L_desc = L_tri(D_i, D_j at the warped places), or L_dual                           trains the descriptor
 
-Where orientations are read off patches, j's patches paint L_ori: the one angle that j sees is what i's scores of angles
-learn to say.
+Where orientations are read off patches, L_ori is a part of L_desc, and j's patches paint it: the one angle that j sees
+is what i's scores of angles learn to say.
 
 Both copies share their weights here, so one pass over both views serves both directions.
 """
@@ -243,7 +243,7 @@ def see(
         assert scores is not None
         assert scales is not None
         of_view = DetectorMaps(scores, scales, orientations)
-        ranked = model.ranked(of_view, normalized[part])
+        ranked = model.ranked(of_view, normalized[part], valid[part])
         seen.append(SeenView(usable[part], of_view, ranked, mosaic.part(part)))
         start = part.stop
     return seen
@@ -430,7 +430,7 @@ def descriptor_losses(
 
 
 def apply_gradients(model: LFNet, result: StepResult) -> None:
-    """Fill the gradients: L_det's of the detector alone, L_tri's of the descriptor alone."""
+    """Fill the gradients: L_det's of the detector alone, L_desc's of the descriptor alone."""
     detector, descriptor = list(model.detector.parameters()), list(model.descriptor.parameters())
     of_detector = torch.autograd.grad(result.detector_loss, detector, retain_graph=True, allow_unused=True)
     of_descriptor = torch.autograd.grad(result.descriptor_loss, descriptor, allow_unused=True)
