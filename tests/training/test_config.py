@@ -42,7 +42,7 @@ def test_impossible_settings_are_refused_by_name(name: str, value: Any) -> None:
         ("model.keypoints.subpixel", 2, "keypoints.subpixel: expected an odd number"),
         ("model.descriptor.channels", [8, 0, 8], "expected at least 1 each"),
         ("model.norm_momentum", 0.0, "expected a share"),
-        ("data.geometry.zoom", 0.0, "zoom of at least 1"),
+        ("data.geometry.zoom", 0.0, "zoom: expected at least 1"),
         ("data.geometry.resolution", [0.0, 1.0], "above 0"),
         ("data.geometry.perspective", 1.5, r"perspective in \[0, 1\)"),
         ("data.photometric.noise", -0.1, "photometric.noise: expected at least 0"),
