@@ -120,7 +120,7 @@ def draw(model: LFNet, pair: Pair) -> Picture:
         [
             ("View i learns", "as photographed", tile(pair.a.image, BLUE)),
             ("its score map", "the same network", tile(visible_scores(scores_i), BLUE)),
-            ("the target", "a sharp dot on each of the best peaks", tile(target.scores.sqrt(), ORANGE, target.known)),
+            ("the target", "a sharp dot on each best peak", tile(target.scores.sqrt(), ORANGE, target.known)),
         ],
     ]
     columns = [MARGIN + number * (TILE + GAP) for number in range(3)]
