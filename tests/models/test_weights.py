@@ -42,6 +42,23 @@ def rewrite_header(source: Path, target: Path, change: dict[str, str]) -> None:
         save_file(tensors, str(target), metadata={**(file.metadata() or {}), **change})
 
 
+def test_settings_that_are_gone_do_not_stop_older_weights(
+    tiny_model: LFNet, tiny_weights: Path, tmp_path: Path, camera: NDArray[np.uint8]
+) -> None:
+    config = describe_weights(tiny_weights)["config"]
+    config["orientation"]["channels"] = [8, 16]
+    config["keypoints"]["subpixel_gradient"] = True
+    path = tmp_path / "older.safetensors"
+    rewrite_header(tiny_weights, path, {"config": json.dumps(config)})
+    loaded = LFNet.from_pretrained(path)
+    assert loaded.config == tiny_model.config
+    assert_same_features(loaded.extract(camera[:90, :90])[0], tiny_model.extract(camera[:90, :90])[0], 0)
+    config["orientation"]["mode"] = "patch"
+    rewrite_header(tiny_weights, path, {"config": json.dumps(config)})
+    with pytest.raises(WeightsError, match="'shared', got 'patch'"):
+        LFNet.from_pretrained(path)
+
+
 def test_weights_that_do_not_fit_are_refused(tiny_weights: Path, tmp_path: Path) -> None:
     config = describe_weights(tiny_weights)["config"]
     path = tmp_path / "changed.safetensors"

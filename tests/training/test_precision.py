@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,13 @@ from lfnet.data.augment import GeometricConfig
 from lfnet.data.pair_sources import PicturePairs
 from lfnet.geometry import filters
 from lfnet.geometry.warp import Warp
+from lfnet.models.config import LFNetConfig
 from lfnet.models.descriptor import Descriptor
 from lfnet.models.lfnet import LFNet
 from lfnet.training.branches import StrategyConfig, two_branch_step
-from support.networks import tiny_config
+from support.networks import lean_config, tiny_config
+
+LEAN = dataclasses.replace(lean_config(), contrast_preference=1.0)
 
 
 def autocast_during(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[bool]:
@@ -32,18 +36,21 @@ def autocast_during(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> l
     return seen
 
 
-def test_only_the_networks_run_in_bfloat16(camera: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("config", "parts"), [(tiny_config(), ["forward"]), (LEAN, ["begin", "finish"])])
+def test_only_the_networks_run_in_bfloat16(
+    camera: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch, config: LFNetConfig, parts: list[str]
+) -> None:
     generator = torch.Generator().manual_seed(0)
     pair = PicturePairs([camera], GeometricConfig(), 96).sample(generator)
     warps = autocast_during(monkeypatch, Warp, "points")
     jacobians = autocast_during(monkeypatch, Warp, "jacobian")
     blurs = autocast_during(monkeypatch, filters, "separable")
-    descriptors = autocast_during(monkeypatch, Descriptor, "forward")
+    descriptors = [autocast_during(monkeypatch, Descriptor, part) for part in parts]
     strategy = StrategyConfig(keypoints=16)
-    result = two_branch_step(LFNet(tiny_config()), pair, strategy, 0, generator, torch.bfloat16)
+    result = two_branch_step(LFNet(config), pair, strategy, 0, generator, torch.bfloat16)
     assert warps
     assert jacobians
     assert blurs
     assert not any(warps + jacobians + blurs)
-    assert descriptors == [True]
+    assert descriptors == [[True]] * len(parts)
     assert result.views[0].maps.scores.dtype == torch.float32

@@ -22,6 +22,10 @@ FORMAT = "lfnet-1"
 """Version of the header; a file of another format is refused."""
 
 
+RETIRED = (("orientation", "channels"), ("keypoints", "subpixel_gradient"))
+"""Settings of earlier versions that decide nothing any more: weights whose header names them load all the same."""
+
+
 class WeightsError(UserError):
     """A weights file that is missing, damaged, or of another configuration."""
 
@@ -119,6 +123,9 @@ def read_weights(name_or_path: str | Path) -> Weights:
     """
     header = describe_weights(name_or_path)
     path = header["path"]
+    for table, setting in RETIRED:
+        if isinstance(header["config"], dict) and isinstance(header["config"].get(table), dict):
+            header["config"][table].pop(setting, None)
     try:
         config = config_from_dict(LFNetConfig, header["config"])
     except ConfigError as error:

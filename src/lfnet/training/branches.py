@@ -383,7 +383,7 @@ def through_counted(
     precision: torch.dtype = torch.float32,
 ) -> list[Float[Tensor, "B K *D"]]:
     """What a network says of the patches that count, in one pass, so that batch norm sees these, all alike, and no
-    others; 0 of those that do not."""
+    others; 0 of those that do not. With fewer than two that count, the first two are seen in their stead."""
     kept = torch.cat([each.flatten() for each in counts])
     if int(kept.sum()) < 2:
         # Batch norm needs two; what doesn't count is described here, and still doesn't count.
