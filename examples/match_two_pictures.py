@@ -31,7 +31,8 @@ def main(path_a: str, path_b: str, output: str) -> None:
         print("fundamental matrix:\n", matrix)
 
     drawing = draw_matches(picture_a, picture_b, features_a, features_b, inliers)
-    cv2.imwrite(output, cv2.cvtColor(drawing, cv2.COLOR_RGB2BGR))
+    if not cv2.imwrite(output, cv2.cvtColor(drawing, cv2.COLOR_RGB2BGR)):
+        raise SystemExit(f"{output}: can't be written; is its folder there?")
     print(f"drawn in {output}")
 
 

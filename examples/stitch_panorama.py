@@ -41,7 +41,8 @@ def main(*paths: str) -> None:
         matrix = np.array([[1, 0, -low[0]], [0, 1, -low[1]], [0, 0, 1]]) @ middle_from[here]
         covered = cv2.warpPerspective(np.ones_like(pictures[here]), matrix, (width, height)) > 0
         panorama[covered] = cv2.warpPerspective(pictures[here], matrix, (width, height))[covered]
-    cv2.imwrite(output, cv2.cvtColor(panorama, cv2.COLOR_RGB2BGR))
+    if not cv2.imwrite(output, cv2.cvtColor(panorama, cv2.COLOR_RGB2BGR)):
+        raise SystemExit(f"{output}: can't be written; is its folder there?")
     print(f"{output}: {width}x{height} px of {len(pictures)} photos")
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
 
@@ -19,13 +20,13 @@ import pytest
 from PIL import Image
 
 pytest.importorskip("skimage.data")
-pytest.importorskip("pycolmap")
+if find_spec("pycolmap") is None:  # Not importorskip: pycolmap must not be imported into this process.
+    pytest.skip("pycolmap is not installed", allow_module_level=True)
 
 from lfnet.cli.main import main
 from lfnet.data.reconstructions.colmap_files import read_reconstruction
 from lfnet.evaluation.methods.opencv_extractors import OpenCVExtractor
 from lfnet.file_matching import MatchSettings, match_feature_file
-from lfnet.file_pairs import Pairing
 from lfnet.integrations import hloc
 from support.rendered_photos import RenderedView, render_views, write_photos
 
@@ -95,6 +96,73 @@ def test_from_features_to_the_folder_that_trainers_open(
     code, told, _ = lfnet(*words, "--undistort", "--undistorted-side", "120", "--masks", masks)
     assert (code, "features of 0 photos written, 5 had theirs already" in told) == (0, True)
     assert before == {path: path.stat().st_mtime_ns for path in output.rglob("*.bin")}
+
+
+def test_options_that_nothing_would_come_of_are_refused(
+    lfnet: Lfnet, photos: Path, features: Path, tmp_path: Path
+) -> None:
+    given = ("colmap", photos, "-o", tmp_path / "out", "--features", features)
+    for words, told in (
+        (("--max-keypoints", "7"), "--features are taken as they are"),
+        (("--weights", "nosuch"), "--features are taken as they are"),
+        (("--batch-size", "2"), "--features are taken as they are"),
+        (("--matches", features, "--ratio", "0.5"), "--matches are taken as they are"),
+        (("--undistorted-side", "50"), "is of --undistort"),
+        (("--undistorted-side", "-3", "--undistort"), "undistorted_side"),
+        (("--fix-cameras",), "is of --map"),
+        (("--sequential", "2", "--exhaustive"), "expected one of --exhaustive"),
+    ):
+        code, _, error = lfnet(*given, *words)
+        assert (code, told in error, len(error.splitlines())) == (2, True, 1), error
+    pairs = ("pairs", photos, "-o", tmp_path / "pairs.txt", "--exhaustive", "--features", features)
+    assert lfnet(*pairs)[0] == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_among_the_photos_is_none_of_them(
+    lfnet: Lfnet, photos: Path, features: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    output = folder / "out"
+    words = ("colmap", folder, "-o", output, "--features", features, "--sequential", "1", "--threads", "1")
+    code, told, _ = lfnet(*words)
+    assert (code, "5 photos written" in told) == (0, True)
+    made = output / "undistorted" / "images"
+    made.mkdir(parents=True)
+    shutil.copy(folder / "photo0.jpg", made)
+    code, told, _ = lfnet(*words)
+    assert (code, "0 photos written, 5 had theirs already\n" in told) == (0, True), told
+
+
+def test_matches_of_earlier_features_are_not_gone_on_with(
+    lfnet: Lfnet, photos: Path, features: Path, tmp_path: Path
+) -> None:
+    mine = shutil.copy(features, tmp_path / "features.h5")
+    with h5py.File(mine, "r+") as file:
+        file.attrs["settings"] = "as always"
+    words = ("colmap", photos, "-o", tmp_path / "out", "--features", mine, "--sequential", "1", "--threads", "1")
+    assert lfnet(*words)[0] == 0
+    with h5py.File(mine, "r+") as file:
+        file["photo1.jpg/keypoints"][:] = file["photo1.jpg/keypoints"][:] + 1
+    code, _, error = lfnet(*words)
+    assert (code, "has matches of earlier features of photo1.jpg" in error) == (1, True), error
+    assert lfnet(*words, "--overwrite")[0] == 0
+
+
+def test_fewer_pairs_than_before_are_told(lfnet: Lfnet, photos: Path, features: Path, tmp_path: Path) -> None:
+    words = ("colmap", photos, "-o", tmp_path / "out", "--features", features, "--threads", "1")
+    assert "pairs of earlier runs" not in lfnet(*words)[1]
+    assert "pairs of earlier runs stay in the database" in lfnet(*words, "--sequential", "1")[1]
+
+
+def test_a_list_of_pairs_replaces_only_its_kind(lfnet: Lfnet, photos: Path, tmp_path: Path) -> None:
+    notes = tmp_path / "notes.md"
+    notes.write_text("mine, and nobody else's\n")
+    code, _, error = lfnet("pairs", photos, "-o", notes, "--exhaustive")
+    assert (code, "no list of pairs, so it is not overwritten" in error) == (1, True)
+    assert notes.read_text() == "mine, and nobody else's\n"
+    for _ in range(2):
+        assert lfnet("pairs", photos, "-o", tmp_path / "pairs.txt", "--sequential", "1")[0] == 0
 
 
 def test_a_photo_more_joins_what_is_there(lfnet: Lfnet, photos: Path, features: Path, tmp_path: Path) -> None:
@@ -181,7 +249,6 @@ def test_pairs_by_command(lfnet: Lfnet, photos: Path, features: Path, tmp_path: 
     assert match_feature_file(features, listed, tmp_path / "matches.h5", MatchSettings()) > 0
     code, _, error = lfnet("pairs", photos, "-o", output)
     assert (code, "expected one of --exhaustive" in error) == (2, True)
-    assert Pairing(similar=1) != Pairing(similar=2)
 
 
 KILLED = """

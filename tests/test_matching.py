@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from lfnet import matching
 from lfnet.features import Features, Matches
-from lfnet.matching import mutual_nearest_neighbours, nearest_neighbours, verify
+from lfnet.matching import Neighbours, mutual_nearest_neighbours, verify
 
 
 def unit(count: int, dim: int, seed: int) -> NDArray[np.float32]:
@@ -63,18 +63,18 @@ def test_binary_matches_equal_the_plain_reference(monkeypatch: pytest.MonkeyPatc
 
 def test_nearest_neighbours_give_distances() -> None:
     a, b = unit(5, 8, 3), unit(9, 8, 4)
-    index, distance = nearest_neighbours(a, b)
+    found = Neighbours.of(a, b)
+    index, distance = found.b_of_a, found.distances
     table = np.linalg.norm(a[:, None] - b[None], axis=2)
     assert np.array_equal(index, table.argmin(1))
     assert np.allclose(distance, table.min(1), atol=1e-6)
-    bits, count = nearest_neighbours(np.array([[0b1111]], np.uint8), np.array([[0], [0b1110]], np.uint8))
-    assert (bits[0], count[0]) == (1, 1.0)
+    bits = Neighbours.of(np.array([[0b1111]], np.uint8), np.array([[0], [0b1110]], np.uint8))
+    assert (bits.b_of_a[0], bits.distances[0]) == (1, 1.0)
 
 
 def test_equal_descriptors_have_distance_zero() -> None:
     a = unit(50, 256, 5)
-    _, distance = nearest_neighbours(a, a[::-1].copy())
-    assert distance.max() == 0
+    assert Neighbours.of(a, a[::-1].copy()).distances.max() == 0
 
 
 def test_ratio_and_distance_only_take_away() -> None:
@@ -97,9 +97,9 @@ def test_ratio_and_distance_only_take_away() -> None:
 def test_no_features_give_no_matches() -> None:
     empty, some = Features.empty((9, 9), 8), anywhere(unit(4, 8, 8))
     assert len(mutual_nearest_neighbours(empty, some)) == len(mutual_nearest_neighbours(some, empty)) == 0
-    index, distance = nearest_neighbours(some.descriptors, empty.descriptors)
-    assert index.tolist() == [-1] * 4
-    assert np.all(np.isinf(distance))
+    found = Neighbours.of(some.descriptors, empty.descriptors)
+    assert found.b_of_a.tolist() == [-1] * 4
+    assert np.all(np.isinf(found.distances))
 
 
 def test_what_does_not_go_together_is_refused() -> None:

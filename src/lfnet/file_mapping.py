@@ -28,6 +28,7 @@ from lfnet.integrations.colmap import CameraSettings, ColmapDatabase, ColmapMode
 from lfnet.integrations.colmap_tables import Existing
 from lfnet.integrations.pycolmap_process import counting_pairs
 from lfnet.progress import Counter, Progress
+from lfnet.settings import require_at_least
 
 if TYPE_CHECKING:
     from lfnet.models.lfnet import LFNet
@@ -80,6 +81,7 @@ class MappingSettings:
             raise MappingError("--matches needs the --features that they index")
         if self.existing is not None and self.database is None:
             raise MappingError(f"--{self.existing} is for a --database that is there")
+        require_at_least(self, "", {"undistorted_side": 1, "threads": 1})
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,13 @@ def photos_to_model(
     photos, output = Path(photos), Path(output)
     if not photos.is_dir():
         raise MappingError(f"{photos}: expected a folder of photos, and there is none of that name")
-    images = name_images(photos)
+    # Where the output lies among the photos, what it holds is none of them.
+    ours = (output / UNDISTORTED, output / f"{UNDISTORTED}.part", *filter(None, [settings.files.masks]))
+    images = {
+        name: path
+        for name, path in name_images(photos).items()
+        if not any(path.resolve().is_relative_to(folder.resolve()) for folder in ours)
+    }
     database = ColmapDatabase(settings.database or output / DATABASE, photos)
     _check_database(database, settings, _read_record(output))
     make_folder(output)
@@ -384,7 +392,7 @@ def _check_database(database: ColmapDatabase, settings: MappingSettings, record:
 def _check_cameras(output: Path, cameras: CameraSettings) -> None:
     """Note what cameras the output's own database is made with; refuse to go on with others."""
     wanted = {"sharing": cameras.sharing, "model": cameras.model, "parameters": list(cameras.parameters)}
-    made = _read_record(output).get(DATABASE, wanted)
+    made = _read_record(output).get(DATABASE, wanted) if (output / DATABASE).exists() else wanted
     if made != wanted:
         changed = [f"{name} {made[name]} (now {value})" for name, value in wanted.items() if made[name] != value]
         raise MappingError(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -171,14 +172,22 @@ def match_feature_file(
         _refuse_equal_names(pairs)
         read = lru_cache(_FEATURES_KEPT)(lambda name: hloc.read_features(source, name))
         with replacing_hdf5(output) as (target, beneath):
-            for name_a, name_b in pairs:
-                _, matches, _ = match_features(read(name_a), read(name_b), settings)
-                hloc.write_matches(target, name_a, name_b, matches, len(read(name_a)))
+            for pair in pairs:
+                total += _match_into(target, pair, read, settings)
                 beneath.check()
-                total += len(matches)
                 if progress is not None:
                     progress(1)
     return total
+
+
+def _match_into(
+    target: h5py.File, pair: tuple[str, str], read: Callable[[str], Features], settings: MatchSettings
+) -> int:
+    """Match a pair and write it; the number of its matches."""
+    features_a, features_b = map(read, pair)
+    _, matches, _ = match_features(features_a, features_b, settings)
+    hloc.write_matches(target, *pair, matches, len(features_a))
+    return len(matches)
 
 
 def _refuse_equal_names(pairs: list[tuple[str, str]]) -> None:
@@ -222,6 +231,9 @@ def match_in_batches(
         _check_names(source, pairs)
         _refuse_equal_names(pairs)
         fingerprint = {**asdict(settings), "features": _origin(source)}
+        mark = cache(lambda name: _mark(source, name))
+        if output.exists() and not overwrite:
+            _check_marks(output, pairs, mark)
         store = FeatureStore(output, json.dumps(fingerprint, sort_keys=True), overwrite, describe=lambda file: None)
         present = store.names()
         left = [pair for pair in pairs if not {hloc.names_to_pair(*pair), hloc.names_to_pair(*pair[::-1])} & present]
@@ -230,9 +242,9 @@ def match_in_batches(
         read = lru_cache(_FEATURES_KEPT)(lambda name: hloc.read_features(source, name))
 
         def match_batch(target: h5py.File, batch: list[tuple[str, str]]) -> None:
-            for name_a, name_b in batch:
-                _, matches, _ = match_features(read(name_a), read(name_b), settings)
-                hloc.write_matches(target, name_a, name_b, matches, len(read(name_a)))
+            for pair in batch:
+                _match_into(target, pair, read, settings)
+                target[hloc.names_to_pair(*pair)].attrs[_MARKS] = [mark(name) for name in pair]
                 advance(1)
 
         for start in range(0, len(left), _PAIRS_KEPT):
@@ -240,6 +252,33 @@ def match_in_batches(
             store.add_part(lambda target, batch=batch: match_batch(target, batch))
         store.join()
     return len(left)
+
+
+_MARKS = "features"
+"""Attribute of a pair: what its two pictures' keypoints were when it was matched."""
+
+
+def _mark(features: h5py.File, name: str) -> str:
+    """A digest of a picture's keypoints."""
+    return hashlib.blake2b(hloc.read_features(features, name).keypoints.tobytes(), digest_size=8).hexdigest()
+
+
+def _check_marks(output: Path, pairs: list[tuple[str, str]], mark: Callable[[str], str]) -> None:
+    """Refuse to go on with matches of features that have been extracted anew since.
+
+    Raises:
+        FeatureFileError: a picture has other keypoints than those that were matched.
+    """
+    with hloc.open_file(output) as done:
+        for pair in pairs:
+            group = done.get(hloc.names_to_pair(*pair))
+            matched = group.attrs.get(_MARKS) if isinstance(group, h5py.Group) else None
+            for name, then in zip(pair, [] if matched is None else np.asarray(matched).tolist(), strict=False):
+                if then != mark(name):
+                    raise hloc.FeatureFileError(
+                        f"{output}: has matches of earlier features of {name}; write to another file, or start again "
+                        "with --overwrite"
+                    )
 
 
 def _origin(features: h5py.File) -> str:

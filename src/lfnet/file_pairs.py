@@ -248,7 +248,7 @@ def _global_descriptors(pairing: Pairing, names: Sequence[str], features: Path |
     if pairing.descriptors.suffix == ".npy":
         try:
             rows = np.load(pairing.descriptors)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise PairingError(f"{pairing.descriptors}: no array of NumPy's ({one_line(error)})") from error
         if rows.ndim != 2 or len(rows) != len(names) or not np.isfinite(rows).all():
             wanted = f"({len(names)}, D) numbers, a row a picture"

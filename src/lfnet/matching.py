@@ -21,27 +21,6 @@ _MINIMUM_MATCHES = {"homography": 4, "fundamental": 7, "essential": 5}
 """Matches that the minimal solver of each geometry takes."""
 
 
-def nearest_neighbours(
-    descriptors_a: NDArray, descriptors_b: NDArray
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """For each descriptor of a, the nearest one of b.
-
-    Args:
-        descriptors_a: (Na, D) float32, or uint8 whose bits are compared.
-        descriptors_b: (Nb, D) of the same type; of equal distances the first counts.
-
-    Returns:
-        (Na,) index into b, and (Na,) distance: Euclidean, or Hamming (bits that differ). Where b is empty the
-        index is -1 and the distance infinite.
-
-    Raises:
-        UserError: the two don't go together.
-    """
-    _check_comparable(descriptors_a, descriptors_b)
-    index, _, _ = _nearest(_as_vectors(descriptors_a), _as_vectors(descriptors_b))
-    return index, _distances(descriptors_a, descriptors_b, index)
-
-
 @dataclass(frozen=True, eq=False)
 class Neighbours:
     """The nearest descriptors of two pictures, both ways: all that matching by descriptors needs to know of them."""

@@ -26,7 +26,7 @@ def repeated(look: Callable[[], None], seconds: float = 1.0) -> Iterator[None]:
     """Look again and again while the block lasts, from a thread, and once more when it has ended well.
 
     Args:
-        look: called each time; what it raises ends the looking, not the block.
+        look: called each time; what it raises in between ends the looking; at the end it is raised.
         seconds: between two looks.
     """
     over = Event()

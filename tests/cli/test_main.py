@@ -22,7 +22,7 @@ from lfnet.cli.main import COMMANDS, main
 from lfnet.features import Features, Matches
 from lfnet.integrations import hloc
 from lfnet.models.lfnet import LFNet
-from lfnet.reports.drawing import GREEN, RED, draw_keypoints, draw_matches
+from lfnet.reports.drawing import GREEN, RED, draw_matches
 from support.commands import REPOSITORY
 from support.pictures import png_header
 
@@ -392,14 +392,9 @@ def test_a_full_disk_while_matching_ends_in_one_line(
     assert list(tmp_path.glob("*m.h5*")) == []
 
 
-def test_drawings_show_keypoints_and_matches_where_they_are(camera: NDArray[np.uint8]) -> None:
+def test_drawings_show_matches_where_they_are(camera: NDArray[np.uint8]) -> None:
     black = np.zeros((100, 100), np.uint8)
     features = Features([[20, 30], [60, 70]], [1, 1], [0, np.pi / 2], [1, 1], np.eye(2), (100, 100))
-    keypoints = draw_keypoints(black, features)
-    assert keypoints.shape == (100, 100, 3)
-    assert keypoints[30, 21].any()
-    assert keypoints[71, 60].any()
-    assert not keypoints[95, 5].any()
     matches = Matches([[0, 0], [1, 1]], [1, 1])
     drawing = draw_matches(black, black, features, features, matches, [True, False])
     assert drawing.shape == (100, 208, 3)

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from lfnet.geometry.camera import project, transform_points, unproject
+from lfnet.geometry.camera import project, unproject
 from lfnet.geometry.transform import (
     apply_homography,
     relative_transform,
@@ -16,12 +16,17 @@ from lfnet.geometry.transform import (
 from support.planes import camera_matrix, random_points, rigid
 
 
+def moved(target_from_source: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    whole = torch.cat((points, torch.ones_like(points[..., :1])), -1)
+    return (whole @ target_from_source.mT)[..., :3]
+
+
 def test_project_undoes_unproject_in_another_frame() -> None:
     intrinsics = camera_matrix()[None].float()
     pose = rigid((0.2, -0.1, 0.5), (1.0, -2.0, 0.3))[None].float()
     points = unproject(intrinsics, random_points(40), torch.full((1, 40), 3.0))
     assert points[0, :, 2].tolist() == pytest.approx([3.0] * 40)
-    again = transform_points(torch.linalg.inv(pose), transform_points(pose, points))
+    again = moved(torch.linalg.inv(pose), moved(pose, points))
     torch.testing.assert_close(again, points, atol=1e-5, rtol=0)
     pixels, depth = project(intrinsics, again)
     torch.testing.assert_close(pixels, random_points(40), atol=1e-3, rtol=0)
@@ -31,8 +36,8 @@ def test_project_undoes_unproject_in_another_frame() -> None:
 def test_relative_transform_takes_a_to_b() -> None:
     a, b = rigid((0.1, 0.2, 0.3), (1.0, 2.0, 3.0)), rigid((-0.3, 0.1, 0.0), (0.0, -1.0, 0.5))
     world = torch.tensor([[0.4, 0.5, 0.6]]).double()
-    through = transform_points(relative_transform(b, a), transform_points(a, world))
-    torch.testing.assert_close(through, transform_points(b, world))
+    through = moved(relative_transform(b, a), moved(a, world))
+    torch.testing.assert_close(through, moved(b, world))
 
 
 def test_similarity_turns_from_x_towards_y() -> None:

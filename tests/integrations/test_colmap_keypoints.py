@@ -10,6 +10,7 @@ import pytest
 
 from lfnet.features import Features
 from lfnet.integrations.colmap_keypoints import from_colmap, to_colmap
+from lfnet.integrations.pycolmap_process import has_pycolmap
 
 ASK = """
 import sys, numpy, pycolmap
@@ -42,7 +43,8 @@ def test_places_alone_and_wrong_shapes() -> None:
 
 def test_pycolmap_means_the_same_by_its_columns() -> None:
     """In a process of its own, since pycolmap does not get along with PyTorch in one."""
-    pytest.importorskip("pycolmap")
+    if not has_pycolmap():
+        pytest.skip("pycolmap is not installed")
     features = some_features()
     rows = str(to_colmap(features).tolist())
     done = subprocess.run([sys.executable, "-c", ASK, rows], capture_output=True, text=True, check=True)

@@ -121,6 +121,11 @@ def test_a_list_of_pairs(tmp_path: Path) -> None:
         hloc.read_pairs(path)
     with pytest.raises(hloc.FeatureFileError, match="No such file"):
         hloc.read_pairs(tmp_path / "none.txt")
+    hloc.write_pairs(path, [("a 1.jpg", "b.jpg"), ("a#2.jpg", "b.jpg")])
+    assert hloc.read_pairs(path) == [("a 1.jpg", "b.jpg"), ("a#2.jpg", "b.jpg")]
+    for name in ("#1.jpg", 'a".jpg', "a\tb.jpg", "a\nb.jpg"):
+        with pytest.raises(hloc.FeatureFileError, match="can't hold the name"):
+            hloc.write_pairs(path, [(name, "2.jpg")])
 
 
 def test_what_is_no_features_file_is_said(tmp_path: Path) -> None:

@@ -46,5 +46,8 @@ def test_round_trip(tmp_path: Path, coffee: NDArray[np.uint8]) -> None:
     (tmp_path / "b.npz").write_text("no archive")
     with pytest.raises(UserError, match=r"b\.npz: not a features file of OpenSfM"):
         read_opensfm(tmp_path / "b.npz", (300, 200))
+    (tmp_path / "b.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:200])
+    with pytest.raises(UserError, match=r"b\.npz: not a features file of OpenSfM"):
+        read_opensfm(tmp_path / "b.npz", (300, 200))
     with pytest.raises(UserError, match="no such file"):
         read_opensfm(tmp_path / "c.npz", (300, 200))

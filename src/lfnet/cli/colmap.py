@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from lfnet.cli.options import Model
+from lfnet.cli.options import Model, check_masks, tell_extraction
 from lfnet.errors import UsageError, UserError
 from lfnet.file_extraction import FileSettings
 from lfnet.file_mapping import MappingReport, MappingSettings, photos_to_model
@@ -17,6 +16,7 @@ from lfnet.file_matching import MatchSettings
 from lfnet.file_pairs import Pairing
 from lfnet.integrations.colmap import CameraSettings, Sharing
 from lfnet.integrations.pycolmap_process import PycolmapError, has_pycolmap
+from lfnet.settings import require_at_least
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,10 @@ class PairOptions:
 
     def chosen(self) -> Pairing:
         """As the library has it."""
-        others = (self.pairs, self.sequential, self.gps, self.similar)
-        exhaustive = self.exhaustive or all(value is None for value in others)
+        given = sum(value is not None for value in (self.pairs, self.sequential, self.gps, self.similar))
+        if given + self.exhaustive > 1:
+            raise UsageError("expected one of --exhaustive, --sequential, --gps, --similar, --pairs")
+        exhaustive = given == 0
         return Pairing(exhaustive, self.sequential, self.gps, similar=self.similar, listed=self.pairs)
 
 
@@ -104,8 +106,8 @@ class Command:
     """Start again with what is in the output folder."""
     ratio: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
     """Lowe's ratio test, such as 0.9."""
-    batch_size: int = 1
-    """Photos extracted at once."""
+    batch_size: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Photos at once; 1 on a CPU and 8 on a GPU unless given."""
     network: Annotated[Model, tyro.conf.arg(name="")] = field(default_factory=Model)
     files: Annotated[FileSettings, tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes] = field(
         default_factory=FileSettings
@@ -113,6 +115,9 @@ class Command:
     choose: Annotated[PairOptions, tyro.conf.arg(name="")] = field(default_factory=PairOptions)
     fill: Annotated[DatabaseOptions, tyro.conf.arg(name="")] = field(default_factory=DatabaseOptions)
     model: Annotated[ModelOptions, tyro.conf.arg(name="")] = field(default_factory=ModelOptions)
+
+    def __post_init__(self) -> None:
+        require_at_least(self, "", {"batch_size": 1})
 
 
 def run(command: Command) -> int:
@@ -132,7 +137,7 @@ def run(command: Command) -> int:
             settings,
             model=network,
             weights=identity,
-            batch_size=command.batch_size,
+            batch_size=command.batch_size or (8 if network is not None and next(network.parameters()).is_cuda else 1),
             overwrite=command.overwrite,
             progress=progress,
         )
@@ -140,11 +145,11 @@ def run(command: Command) -> int:
 
 
 def _settings(command: Command) -> MappingSettings:
-    fill, model, masks = command.fill, command.model, command.files.masks
+    fill, model = command.fill, command.model
+    _check_options(command)
     if fill.append and fill.replace:
         raise UsageError("--append keeps other features and --replace takes them away: give one of them")
-    if masks is not None and not masks.is_dir():
-        raise UserError(f"--masks {masks}: no such folder")
+    check_masks(command.files.masks)
     try:
         parameters = tuple(float(word) for word in (fill.camera_params or "").split(",") if word)
     except ValueError as error:
@@ -171,6 +176,24 @@ def _settings(command: Command) -> MappingSettings:
         raise UsageError(str(error)) from error
 
 
+def _check_options(command: Command) -> None:
+    """Refuse options that nothing would come of."""
+    fill, model = command.fill, command.model
+    extracting = (
+        command.network != Model(threads=command.network.threads)
+        or replace(command.files, masks=None) != FileSettings()
+        or command.batch_size is not None
+    )
+    if fill.features is not None and extracting:
+        raise UsageError("--features are taken as they are: leave out --weights, --device and options of extraction")
+    if fill.matches is not None and command.ratio is not None:
+        raise UsageError("--matches are taken as they are: leave --ratio out")
+    if model.undistorted_side is not None and not model.undistort:
+        raise UsageError("--undistorted-side is of --undistort: give that too")
+    if model.fix_cameras and not (model.map or model.undistort):
+        raise UsageError("--fix-cameras is of --map: give that too")
+
+
 def _tell(report: MappingReport) -> int:
     found, filled = report.extraction, report.filled
     behind = f", of {filled.behind_others} behind other features" if filled.behind_others else ""
@@ -178,6 +201,8 @@ def _tell(report: MappingReport) -> int:
     already = f", {filled.already} had theirs already" if filled.already else ""
     print(f"{report.database}: features of {filled.pictures} photos written{behind}{already}{added}")
     print(f"{report.pairs} pairs chosen; {report.verified} pairs of the database are verified")
+    if report.verified > report.pairs:
+        print("pairs of earlier runs stay in the database; --overwrite, or a new output folder, is without them")
     for model in report.models or []:
         print(
             f"{model.folder}: {len(model.names)} of {len(report.photos)} photos, {model.points} points, "
@@ -185,9 +210,7 @@ def _tell(report: MappingReport) -> int:
         )
     if report.undistorted is not None:
         print(f"{report.undistorted}: pinhole pictures, for Nerfstudio and Gaussian splatting")
-    if found is None or not found.failures:
-        return 0
-    print(f"lfnet: error: {len(found.failures)} photos failed, all others are done:", file=sys.stderr)
-    for _, message in found.failures:
-        print(f"  {message}", file=sys.stderr)
-    return 1
+    left = len(report.photos) - filled.pictures - filled.already if found is None else 0
+    if left > 0:
+        print(f"{left} photos have no features in the file given")
+    return 0 if found is None else tell_extraction(found, "photos")

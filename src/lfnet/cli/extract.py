@@ -9,8 +9,8 @@ from typing import Annotated
 
 import tyro
 
-from lfnet.cli.options import Model, check_output
-from lfnet.errors import UsageError, UserError
+from lfnet.cli.options import Model, check_masks, check_output, tell_extraction
+from lfnet.errors import UsageError
 from lfnet.file_extraction import ExtractionReport, FileSettings, extract_files, name_images
 from lfnet.settings import require_at_least
 
@@ -48,9 +48,7 @@ def run(command: Command) -> int:
 
     if not command.paths:
         raise UsageError("no pictures given: name files or folders")
-    masks = command.how.masks
-    if masks is not None and not masks.is_dir():
-        raise UserError(f"--masks {masks}: no such folder")
+    check_masks(command.how.masks)
     images = name_images(command.paths, command.root)
     check_output(command.output, images.values())
     model = command.model.load()
@@ -71,13 +69,4 @@ def run(command: Command) -> int:
 def _tell(report: ExtractionReport, output: Path) -> int:
     before = f", {report.skipped} were there already" if report.skipped else ""
     print(f"{output}: {report.written} pictures with {report.keypoints} keypoints added{before}")
-    if report.without_keypoints:
-        print(f"No keypoints in {len(report.without_keypoints)} pictures:")
-        for name, cause in report.without_keypoints:
-            print(f"  {name}: {cause}")
-    if not report.failures:
-        return 0
-    print(f"lfnet: error: {len(report.failures)} pictures failed, all others are done:", file=sys.stderr)
-    for _, message in report.failures:
-        print(f"  {message}", file=sys.stderr)
-    return 1
+    return tell_extraction(report, "pictures")

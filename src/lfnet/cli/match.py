@@ -50,6 +50,9 @@ def run(command: Command) -> int:
         return _match_file(command)
     if len(command.inputs) != 2 or command.pairs is not None:
         raise UsageError("expected two pictures, or one features file with --pairs")
+    for path in command.inputs:
+        if path.is_file() and h5py.is_hdf5(path):
+            raise UsageError(f"{path}: is a features file, not a picture; give it alone, with --pairs and -o")
     return _match_pictures(command)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from lfnet.settings import require_at_least
 if TYPE_CHECKING:
     import torch
 
+    from lfnet.file_extraction import ExtractionReport
     from lfnet.models.lfnet import LFNet
 
 
@@ -103,6 +105,30 @@ class Model(Device):
 
         path = resolve_weights(self.weights)
         return f"{path.stem} {checksum(path)[:16]}"
+
+
+def tell_extraction(report: ExtractionReport, kind: str) -> int:
+    """Pictures without keypoints, and those that failed: 0, or 1 where some did."""
+    if report.without_keypoints:
+        print(f"No keypoints in {len(report.without_keypoints)} {kind}:")
+        for name, cause in report.without_keypoints:
+            print(f"  {name}: {cause}")
+    if not report.failures:
+        return 0
+    print(f"lfnet: error: {len(report.failures)} {kind} failed, all others are done:", file=sys.stderr)
+    for _, message in report.failures:
+        print(f"  {message}", file=sys.stderr)
+    return 1
+
+
+def check_masks(masks: Path | None) -> None:
+    """Refuse a folder of masks that there is not.
+
+    Raises:
+        UserError: it is no folder.
+    """
+    if masks is not None and not masks.is_dir():
+        raise UserError(f"--masks {masks}: no such folder")
 
 
 def check_output(output: Path, inputs: Iterable[Path]) -> None:

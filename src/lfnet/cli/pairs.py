@@ -12,7 +12,7 @@ from lfnet.cli.options import check_output
 from lfnet.errors import UsageError, UserError
 from lfnet.file_extraction import name_images
 from lfnet.file_pairs import Pairing, PairingError, choose_pairs
-from lfnet.integrations.hloc import write_pairs
+from lfnet.integrations.hloc import FeatureFileError, read_pairs, write_pairs
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,26 @@ def run(command: Command) -> int:
         pairing = Pairing(*ways, nearest=command.nearest, descriptors=command.descriptors)
     except PairingError as error:
         raise UsageError(str(error)) from error
+    if command.features is not None and (command.similar is None or command.descriptors is not None):
+        raise UsageError("--features are for --similar without --global: leave them out")
     if not command.photos.is_dir():
         raise UserError(f"{command.photos}: expected a folder of photos, and there is none of that name")
     images = name_images(command.photos)
     check_output(command.output, images.values())
+    _check_replaceable(command.output)
     chosen = choose_pairs(pairing, command.photos, list(images), command.features)
     write_pairs(command.output, chosen)
     most = len(images) * (len(images) - 1) // 2
     print(f"{command.output}: {len(chosen)} of the {most} pairs of {len(images)} pictures")
     return 0
+
+
+def _check_replaceable(output: Path) -> None:
+    """Only a list of pairs is written over."""
+    if not output.exists():
+        return
+    try:
+        read_pairs(output)
+    except FeatureFileError as error:
+        cause = "is there and no list of pairs, so it is not overwritten; name another file"
+        raise UserError(f"{output}: {cause}") from error

@@ -48,10 +48,6 @@ class Pair:
     b_from_a: Float[Tensor, "B 3 3"] | None = None
     """Homography from pixels of a to pixels of b; None where depth and cameras relate the views."""
 
-    @property
-    def is_homography(self) -> bool:
-        return self.b_from_a is not None
-
     def swapped(self) -> Pair:
         """Return the pair with the roles of the views exchanged."""
         inverse = None if self.b_from_a is None else torch.linalg.inv(self.b_from_a)

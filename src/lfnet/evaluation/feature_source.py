@@ -128,7 +128,7 @@ class FeatureSource:
         """
         try:
             return self._pictures.get((dataset.load, picture), lambda: dataset.load(picture))
-        except (ValueError, OSError) as error:
+        except (UserError, OSError) as error:
             raise Unmeasured(one_line(error)) from error
 
     def neighbours(self, features_a: Features, features_b: Features) -> Neighbours:
@@ -146,7 +146,7 @@ class FeatureSource:
         settings = {"a": digest(a), "b": digest(b)}
         try:
             return Neighbours(**self.cache.fetch("neighbours", settings, compute))
-        except ValueError as error:
+        except UserError as error:
             raise Unmeasured(one_line(error)) from error
 
     def _entry(self, method: Method, dataset: Dataset, picture: str, variant: Variant, budget: int) -> Arrays:
@@ -155,7 +155,7 @@ class FeatureSource:
             raise Unmeasured(self._failures[key])
         try:
             return self._entries.get(key, lambda: _inside(self._make(method, dataset, picture, variant, budget)))
-        except (ValueError, RuntimeError, cv2.error) as error:
+        except (UserError, MemoryError, cv2.error) as error:
             where = "" if isinstance(error, Unmeasured) else f"{method.name} on {dataset.name}/{picture}: "
             self._failures[key] = where + one_line(error)
             raise Unmeasured(self._failures[key]) from error

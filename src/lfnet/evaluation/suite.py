@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from lfnet.errors import one_line
+from lfnet.errors import UserError, one_line
 from lfnet.evaluation.data.data_settings import DataSettings
 from lfnet.evaluation.data.datasets import open_data
 from lfnet.evaluation.data.pairs import Dataset
@@ -52,7 +52,7 @@ class BenchmarkSettings:
 
     @classmethod
     def quick(cls) -> BenchmarkSettings:
-        """Small enough for three minutes of two cores."""
+        """Small enough for a minute or two of two cores."""
         return cls(
             matching=MatchingSettings(budgets=(QUICK_BUDGET,)),
             sweep=SweepSettings((0, 30, 60, 90, 180, 270), (0.5, 2.0), pairs=4, budget=QUICK_BUDGET),
@@ -90,7 +90,7 @@ def open_all(paths: Sequence[str], settings: DataSettings) -> tuple[list[Dataset
         name, path = _named(text)
         try:
             dataset = _open(name, path, settings)
-        except (ValueError, OSError, ModuleNotFoundError) as error:
+        except (UserError, OSError, ModuleNotFoundError) as error:
             lines.append(one_line(error))
             continue
         if any(dataset.name == other.name for other in opened):

@@ -31,13 +31,6 @@ def project(
     return image[..., :2] / safe[..., None], depth
 
 
-def transform_points(
-    target_from_source: Float[Tensor, "*B 4 4"], points: Float[Tensor, "*B N 3"]
-) -> Float[Tensor, "*B N 3"]:
-    """Apply a rigid transform to points."""
-    return points @ target_from_source[..., :3, :3].transpose(-1, -2) + target_from_source[..., None, :3, 3]
-
-
 def pixel_grid(height: int, width: int, device: torch.device | str | None = None) -> Float[Tensor, "N 2"]:
     """(x, y) of every pixel centre, row by row; the centre of the top-left pixel is (0, 0)."""
     y, x = torch.meshgrid(

@@ -206,7 +206,7 @@ class ColmapDatabase:
                 counts[name] = len(found)
                 first[name], written = tables.write_keypoints(name, to_colmap(found), existing)
                 report.pictures += written
-                report.already += not written
+                report.already += not written and len(found) > 0
                 report.behind_others += written and first[name] > 0
                 report.keypoints += written * len(found)
                 if descriptors:

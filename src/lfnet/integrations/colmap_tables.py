@@ -154,12 +154,12 @@ class FeatureTables:
         return True
 
     def digest(self) -> str:
-        """A digest of what a model is made from: cameras, pictures, keypoints' numbers, verified pairs."""
+        """A digest of what a model is made from: cameras, pictures, keypoints, verified pairs."""
         digest = hashlib.sha256()
         for query in (
             "SELECT * FROM cameras ORDER BY camera_id",
             "SELECT image_id, name, camera_id FROM images ORDER BY image_id",
-            "SELECT image_id, rows, cols FROM keypoints ORDER BY image_id",
+            "SELECT image_id, rows, cols, data FROM keypoints ORDER BY image_id",
             "SELECT pair_id, rows, config, data FROM two_view_geometries ORDER BY pair_id",
         ):
             for row in self._connection.execute(query):

@@ -248,8 +248,6 @@ def read_matches(source: str | Path | h5py.File, name_a: str, name_b: str) -> Ma
 def read_pairs(path: str | Path) -> list[tuple[str, str]]:
     """A list of pairs as hloc writes it: two names on a line; the same pair turned round counts once.
 
-    Names with blanks stand apart by a tab.
-
     Args:
         path: text file; empty lines and lines that start with # are passed over. Names with spaces stand between
             double quotes, or have a tab between them.
@@ -307,12 +305,12 @@ def write_pairs(path: str | Path, pairs: Iterable[tuple[str, str]]) -> None:
         pairs: two names each.
 
     Raises:
-        FeatureFileError: a name with a tab or a line break.
+        FeatureFileError: a name with a tab, a quote or a line break, or that starts with #.
         OSError: it can't be written.
     """
     lines = []
     for pair in pairs:
-        strange = [name for name in pair if "\t" in name or len(name.splitlines()) != 1]
+        strange = [name for name in pair if {"\t", '"'} & set(name) or name[:1] == "#" or len(name.splitlines()) != 1]
         if strange:
             raise FeatureFileError(f"{path}: a list of pairs can't hold the name {strange[0]!r}; rename the picture")
         apart = " " if all(len(name.split()) == 1 for name in pair) else "\t"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,7 @@ def read_opensfm(path: str | Path, image_size: Size) -> Features:
     try:
         with np.load(path, allow_pickle=False) as file:
             points, descriptors = np.asarray(file["points"], np.float64), file["descriptors"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not a features file of OpenSfM ({type(error).__name__})") from error
     angles = np.radians(points[:, 3])
     return Features(

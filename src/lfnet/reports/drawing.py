@@ -12,7 +12,6 @@ from PIL import Image
 
 from lfnet.features import Features, Matches
 from lfnet.images import shrink
-from lfnet.integrations.opencv import PATCH_PIXELS
 from lfnet.matching_score import Projection, match_errors
 
 if TYPE_CHECKING:
@@ -30,46 +29,6 @@ _GAP = 8
 
 _SUBPIXEL_BITS = 4
 """Fractional bits of the positions that OpenCV draws at."""
-
-
-def draw_keypoints(
-    image: NDArray[np.uint8],
-    features: Features,
-    *,
-    colour: tuple[int, int, int] = YELLOW,
-    long_side: int | None = 1280,
-) -> NDArray[np.uint8]:
-    """Each keypoint as a circle with a line along its orientation.
-
-    The circle's diameter is an eighth of the patch that the descriptor sees (4 pixels at scale 1), since
-    whole patches would cover the picture.
-
-    Args:
-        image: (H, W) grey or (H, W, 3) RGB.
-        features: in pixels of the image.
-        colour: red, green, blue in [0, 255].
-        long_side: of the drawing, in pixels; None: as large as the image.
-
-    Returns:
-        (H', W', 3) uint8 RGB.
-    """
-    canvas, features = _prepared(image, features, long_side)
-    for position, scale, angle in zip(
-        features.keypoints, features.scales, features.orientations, strict=True
-    ):
-        radius = max(2.0, float(scale) * PATCH_PIXELS / 16)
-        tip = position + 1.6 * radius * np.array([np.cos(angle), np.sin(angle)])
-        cv2.circle(
-            canvas,
-            _fixed(position),
-            round(radius * (1 << _SUBPIXEL_BITS)),
-            colour,
-            1,
-            cv2.LINE_AA,
-            _SUBPIXEL_BITS,
-        )
-        cv2.line(canvas, _fixed(position), _fixed(tip), colour, 1, cv2.LINE_AA, _SUBPIXEL_BITS)
-    return canvas
 
 
 def draw_matches(

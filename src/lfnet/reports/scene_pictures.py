@@ -308,7 +308,7 @@ def _seen_points(frame: Frame, step: int = 12) -> NDArray[np.float64]:
         return np.zeros((0, 3))
     try:
         depth = frame.read_depth()
-    except (ValueError, OSError):  # A damaged map; the report names it.
+    except (UserError, OSError):  # A damaged map; the report names it.
         return np.zeros((0, 3))
     y, x = np.mgrid[0 : depth.shape[0] : step, 0 : depth.shape[1] : step]
     z = depth[y, x]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from lfnet.errors import UserError
 from lfnet.evaluation.methods.extractors import make_methods
 from lfnet.evaluation.methods.opencv_extractors import OpenCVExtractor
 from lfnet.evaluation.protocols.cost import CostSettings, measure_cost, time_interleaved
@@ -44,7 +45,7 @@ def test_a_method_that_fails_is_a_line_in_the_costs() -> None:
         name = "broken"
 
         def __call__(self, image: Any, *, max_keypoints: int, mask: Any = None) -> Features:
-            raise RuntimeError("no\nluck")
+            raise UserError("no\nluck")
 
     settings = CostSettings(cases=((80, 60, 10),), rounds=1, memory=False)
     section = measure_cost([Broken(), OpenCVExtractor("orb")], settings, lambda text: None)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lfnet.errors import UserError
 from lfnet.evaluation.cache import Cache
 from lfnet.evaluation.data.data_settings import DataSettings
 from lfnet.evaluation.data.datasets import open_data
@@ -184,7 +185,7 @@ class Failing(OpenCVExtractor):
 
     def __call__(self, image: np.ndarray, **options: object) -> Features:
         if self._fails(image):
-            raise RuntimeError("descriptors hold NaN")
+            raise UserError("descriptors hold NaN")
         return super().__call__(image, **options)  # type: ignore[arg-type]
 
 

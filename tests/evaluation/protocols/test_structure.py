@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from lfnet.errors import UserError
 from lfnet.evaluation.cache import Cache
 from lfnet.evaluation.feature_source import FeatureSource
 from lfnet.evaluation.methods.extractors import make_methods
@@ -64,7 +65,7 @@ class Shy(Nothing):
     def __call__(self, image: NDArray[np.uint8], *, max_keypoints: int, mask: Any = None) -> Features:
         self.failures -= 1
         if self.failures >= 0:
-            raise ValueError("not this one")
+            raise UserError("not this one")
         return self._sift(image, max_keypoints=max_keypoints)
 
 

@@ -86,7 +86,7 @@ def open_homography_sets(folder: Path, settings: DataSettings) -> Dataset:
         for index, matrix_path in _matrices(scene, layout):
             try:
                 pairs.append(_pair(scene, layout, index, matrix_path, settings.long_side))
-            except (ValueError, OSError) as error:
+            except (UserError, OSError) as error:
                 skipped.append(f"{scene.name} 1-{index}: {error}")
     if not pairs:
         causes = f"; the first: {skipped[0]}" if skipped else ""

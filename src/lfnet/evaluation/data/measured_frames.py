@@ -125,7 +125,7 @@ class FrameTruth:
     def _truth(self) -> TransformedTruth:
         try:
             camera_a, camera_b = self.frames.camera(self.name_a), self.frames.camera(self.name_b)
-        except (ValueError, OSError) as error:
+        except (UserError, OSError) as error:
             raise Unmeasured(one_line(error)) from error
         matrices = [self.frames.shrunk_from_stored(name) for name in (self.name_a, self.name_b)]
         return TransformedTruth(DepthTruth(camera_a, camera_b), *matrices)

@@ -164,7 +164,7 @@ def open_pair_list(path: Path, settings: DataSettings) -> Dataset:
             continue
         try:
             listed.append(_parsed(words))
-        except ValueError as error:
+        except UserError as error:
             skipped.append(f"{path.name}, line {number}: {error}")
     return _dataset(path, "pair list", listed, settings.images or path.parent, settings, skipped)
 
@@ -271,7 +271,7 @@ def _dataset(
             continue
         try:
             pairs[name] = pictures.measured_pair(pair, name, pair.scene if by_scene else pair.names[0])
-        except (ValueError, OSError) as error:
+        except (UserError, OSError) as error:
             skipped.append(f"{name}: {error}")
     if not pairs:
         causes = f"; the first: {skipped[0]}" if skipped else ""

@@ -198,7 +198,7 @@ def _frames_of_model(model: Reconstruction, root: Path, folder: Path) -> tuple[l
             if frame.size != camera.size:
                 expected = f"{camera.size[0]}x{camera.size[1]}"
                 raise UserError(f"{frame.size[0]}x{frame.size[1]} pixels, but its camera has {expected}")
-        except ValueError as error:
+        except UserError as error:
             skipped.append(f"{image.name}: {error}")
             continue
         frames.append(frame)

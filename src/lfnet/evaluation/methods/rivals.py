@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lfnet.errors import UserError
+from lfnet.errors import UserError, one_line
 from lfnet.features import Features
 from lfnet.files.checksum import checksum
 
@@ -114,7 +114,11 @@ class RivalExtractor:
                 order = order[_inside(keypoints, mask)[order]]
             return order[:max_keypoints]
 
-        keypoints, scores, descriptors = (part.float().cpu().numpy() for part in self._find(picture, choose))
+        try:
+            found = self._find(picture, choose)
+        except (RuntimeError, IndexError) as error:  # Others' networks: a picture that they can't take costs that one.
+            raise UserError(f"{self.name}: {one_line(error)}") from error
+        keypoints, scores, descriptors = (part.float().cpu().numpy() for part in found)
         count = len(keypoints)
         size = (image.shape[1], image.shape[0])
         ones = np.ones(count, np.float32)

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import torch
 
-from lfnet.errors import one_line
+from lfnet.errors import UserError, one_line
 from lfnet.evaluation.methods.extractors import wants_colour
 from lfnet.evaluation.methods.feature_files import FeatureFile
 from lfnet.evaluation.results import Row, Section
@@ -202,7 +202,7 @@ def _working(
         call = _call(extractor, _as_wanted(extractor, picture), budget)
         try:
             call()
-        except (ValueError, RuntimeError, MemoryError, cv2.error) as error:
+        except (UserError, MemoryError, cv2.error) as error:
             size = f"{picture.shape[1]}x{picture.shape[0]}"
             failures.append(f"{extractor.name} at {size}: {one_line(error)}")
             continue
