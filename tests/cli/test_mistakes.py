@@ -8,8 +8,10 @@ import sys
 from importlib import resources
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
+from PIL import Image
 
 from lfnet.cli import info
 from lfnet.cli.main import main
@@ -59,6 +61,13 @@ def test_a_wrong_option_is_one_line(words: str, message: str, capsys: pytest.Cap
     shown = capsys.readouterr().err
     assert shown.count("\n") == 1
     assert message in shown
+
+
+def test_a_features_file_in_a_pictures_place_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    h5py.File(tmp_path / "f.h5", "w").close()
+    Image.new("L", (40, 40)).save(tmp_path / "a.png")
+    assert main(["match", str(tmp_path / "f.h5"), str(tmp_path / "a.png")]) == 2
+    assert "f.h5: is a features file, not a picture" in capsys.readouterr().err
 
 
 def test_the_module_runs_on_any_terminal_and_into_a_closed_pipe(user_environment: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
+import h5py
 import tyro
 
 from lfnet.cli.options import Model, Threads, check_output

@@ -14,6 +14,7 @@ from lfnet.data.reconstructions.colmap_files import read_reconstruction
 from lfnet.data.scenes.pair_table import SPLITS, PairTable
 from lfnet.data.scenes.scene import Scene
 from lfnet.data.scenes.scene_pairs import shrunk_frame
+from lfnet.errors import UserError
 from lfnet.images import ImageError, read_image, to_grey
 from lfnet.preparation.check import CheckedPair
 from lfnet.preparation.reprojection import REFERENCE_SIDE
