@@ -88,7 +88,7 @@ def image_size(path: str | Path) -> Size:
     Raises:
         ImageError: the file is missing or is no picture.
     """
-    with _opened(path) as picture:
+    with opened(path) as picture:
         return picture.size
 
 
@@ -242,7 +242,7 @@ def _is_picture(relative: Path) -> bool:
 
 def _decode(path: str | Path, max_pixels: int, exif_rotate: bool) -> NDArray[np.uint8]:
     """(H, W) or (H, W, 3) uint8, as stored or turned upright."""
-    with _opened(path) as picture:
+    with opened(path) as picture:
         width, height = picture.size
         if width * height > max_pixels:
             raise ImageError(
@@ -262,7 +262,7 @@ def _decode(path: str | Path, max_pixels: int, exif_rotate: bool) -> NDArray[np.
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[Image.Image]:
+def opened(path: str | Path) -> Iterator[Image.Image]:
     try:
         picture = _open_any_size(path)
     except FileNotFoundError as error:

@@ -15,7 +15,8 @@ from lfnet.geometry.filters import DERIVATIVE_CHANNELS, derivative_stack
 from lfnet.models.config import DetectorConfig, LFNetConfig
 from lfnet.models.layers import conv_norm, convolve
 from lfnet.models.orientation import GradientOrientation, OrientationHead
-from lfnet.models.scale_space import ScaleSpace
+from lfnet.models.scale_space import Part, ScaleSpace
+from lfnet.models.windows import Stretch, Window
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -93,18 +94,41 @@ class Detector(nn.Module):
         elif config.orientation.mode == "head":
             self.orientation = OrientationHead(channels, stride)
 
-    def forward(self, images: Float[Tensor, "B 1 H W"], valid: Bool[Tensor, "B 1 H W"]) -> DetectorMaps:
+    def forward(
+        self, images: Float[Tensor, "B 1 H W"], valid: Bool[Tensor, "B 1 H W"], part: Part | None = None
+    ) -> DetectorMaps:
         """Detect.
 
         Args:
             images: grey, normalised to zero mean and unit deviation over the valid pixels, 0 elsewhere.
             valid: pixels that show the picture.
+            part: which part of a picture these are; None for whole ones.
         """
         features, fine = self.features(images)
-        scores, scales = self.scale_space(features, fine, valid)
+        within = part and part._replace(window=self._of_features(part.window))
+        scores, scales = self.scale_space(features, fine, valid, within)
         if self.orientation is None:
             return DetectorMaps(scores, scales, None)
         return DetectorMaps(scores, scales, self.orientation(features, images, valid))
+
+    def score_maps(
+        self, images: Float[Tensor, "B 1 H W"], valid: Bool[Tensor, "B 1 H W"], window: Window
+    ) -> Float[Tensor, "B N H W"]:
+        """Score maps of the part of a picture in `window`, before they are normalised and compete."""
+        features, fine = self.features(images)
+        return self.scale_space.maps(features, fine, valid, self._of_features(window))
+
+    def _of_features(self, window: Window) -> Window:
+        """A window of pixels in features, those included that fill up the picture's last block."""
+        block = self.block
+        filled = (axis._replace(stop=-(-axis.stop // block), whole=-(-axis.whole // block)) for axis in window)
+        step = block // self.config.stride
+        return Window(*(Stretch(axis.start // block, axis.stop, axis.whole) for axis in filled)).times(step)
+
+    @property
+    def block(self) -> int:
+        """Side in pixels of what one pixel of the smallest maps stands for."""
+        return self.config.stride * (1 if self.context is None else 2)
 
     def features(
         self, images: Float[Tensor, "B 1 H W"]
@@ -116,9 +140,9 @@ class Detector(nn.Module):
             with torch.autocast(images.device.type, enabled=False):
                 inputs = torch.cat((images, derivative_stack(images)), 1)
         height, width = images.shape[-2:]
-        stride = self.config.stride * (1 if self.context is None else 2)
-        if height % stride or width % stride:
-            inputs = F.pad(inputs, (0, -width % stride, 0, -height % stride), mode="replicate")
+        block = self.block
+        if height % block or width % block:
+            inputs = F.pad(inputs, (0, -width % block, 0, -height % block), mode="replicate")
         inputs = inputs.contiguous(memory_format=torch.channels_last)
         stem = self.stem
         features = stem(inputs) if self.training else convolve(inputs, stem.weight, stem.bias, stem)

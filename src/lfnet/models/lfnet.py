@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,14 @@ from torch import Tensor
 
 from lfnet.errors import UserError
 from lfnet.features import Features
+from lfnet.image_rows import ArrayRows, Rows
 from lfnet.models.config import ExtractionSettings
 from lfnet.models.hub import WEIGHTS_FILE, write_beside
 from lfnet.models.inputs import check_places, normalize_pictures, picture_tensor, pictures_by_size, resize_to_octave
 from lfnet.models.keypoints import Keypoints
 from lfnet.models.network import Network
 from lfnet.models.pyramid import describing_octaves
+from lfnet.models.tiles import TileSettings, extract_in_tiles
 from lfnet.models.weights import WeightsError, read_weights, save_weights
 
 
@@ -91,6 +93,34 @@ class LFNet(Network):
             for index, (keypoints, descriptors) in zip(members, model.find(batch, valid, settings), strict=True):
                 results[index] = _as_features(keypoints, descriptors, size)
         return [results[index] for index in range(len(results))]
+
+    def extract_in_tiles(
+        self,
+        image: Rows | np.ndarray,
+        *,
+        mask: Rows | np.ndarray | None = None,
+        settings: ExtractionSettings | None = None,
+        tiles: TileSettings | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> Features:
+        """The features that `extract` would find in one picture, in memory for a tile and not for the whole.
+
+        Args:
+            image: rows of a file, by `lfnet.image_rows.open_rows`, or an array (H, W) or (H, W, 3).
+            mask: the same, above 0 where keypoints may be; None everywhere.
+            settings: how many, how good, at which octaves; all of the whole picture, whatever tiles there are.
+            tiles: how the picture is cut.
+            progress: called with how many looks at tiles are done, and how many there are.
+
+        Raises:
+            UserError: the overlap is smaller than the model needs, or an image or mask of another shape.
+            ImageError: rows can't be read.
+        """
+        picture = ArrayRows(image) if isinstance(image, np.ndarray) else image
+        usable = ArrayRows(np.asarray(mask) != 0) if isinstance(mask, np.ndarray) else mask
+        steady, settings = self._steady(), settings or ExtractionSettings()
+        keypoints, descriptors = extract_in_tiles(steady, picture, usable, settings, tiles or TileSettings(), progress)
+        return _as_features(keypoints, descriptors, picture.size)
 
     @torch.inference_mode()
     def describe(

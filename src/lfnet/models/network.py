@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -148,21 +149,33 @@ class Network(nn.Module):
             normalized = normalize_pictures(small, small_valid)
             maps = self.ranked(self.detect(normalized, small_valid), normalized, small_valid)
             showing = small_valid & ~is_blank(normalized, small_valid)[:, None, None, None]
-            keypoints = self._keypoints(maps, showing, settings)
-            weight = (min(sizes) / octave) ** self.config.octave_preference
-            if weight != 1:
-                keypoints = keypoints._replace(scores=keypoints.scores * weight)
+            border = self.border(settings)
+            keypoints = self.keypoints_of(maps, usable_pixels(showing, border, border), settings)
+            keypoints = self.weighed(keypoints, octave, sizes)
             found.append(Octave(self.mosaic(normalized) if whole is None else whole, keypoints, ratio))
         return found
 
-    def _keypoints(self, maps: DetectorMaps, valid: Tensor, settings: ExtractionSettings) -> Keypoints:
-        border = self.config.keypoints.border if settings.border is None else settings.border
-        usable = usable_pixels(valid, border, border)
-        count = settings.max_keypoints * (CANDIDATES if settings.min_distance > 0 else 1)
-        keypoints = detect_keypoints(maps, usable, count, self.config.keypoints)
+    def border(self, settings: ExtractionSettings) -> int:
+        """Pixels without keypoints along the edges of every octave."""
+        return self.config.keypoints.border if settings.border is None else settings.border
+
+    def candidates(self, settings: ExtractionSettings) -> int:
+        """How many keypoints of each octave those of the picture are chosen among."""
+        return settings.max_keypoints * (CANDIDATES if settings.min_distance > 0 else 1)
+
+    def keypoints_of(
+        self, maps: DetectorMaps, usable: Bool[Tensor, "B 1 H W"], settings: ExtractionSettings
+    ) -> Keypoints:
+        """The keypoints of one octave among which those of the picture are chosen, at `usable` pixels."""
+        keypoints = detect_keypoints(maps, usable, self.candidates(settings), self.config.keypoints)
         if settings.single_scale:
             keypoints = keypoints._replace(scales=torch.ones_like(keypoints.scales))
         return keypoints
+
+    def weighed(self, keypoints: Keypoints, octave: float, sizes: Sequence[float]) -> Keypoints:
+        """Keypoints of an octave with scores that compare with those of the other `sizes`."""
+        weight = (min(sizes) / octave) ** self.config.octave_preference
+        return keypoints if weight == 1 else keypoints._replace(scores=keypoints.scores * weight)
 
     def _kept(
         self, octaves: list[Octave], settings: ExtractionSettings, image: Float[Tensor, "1 H W"]
@@ -185,6 +198,17 @@ class Network(nn.Module):
         if self.config.patches.sampling == "square":
             return kept, self.descriptor(self._square_patches(octaves, order, kept.orientations))
         mosaic = octaves[0].mosaic
+        assert mosaic is not None
+        return self.oriented(mosaic, kept, level)
+
+    def oriented(self, mosaic: Mosaic, kept: Keypoints, level: bool) -> tuple[Keypoints, Float[Tensor, "N D"]]:
+        """Keypoints of one picture with orientations read off patches, where that is how; and their descriptors.
+
+        Args:
+            mosaic: in which every patch is read.
+            kept: in pixels of the mosaic's picture.
+            level: leave orientations as they are.
+        """
         if not self.shared:
             return kept, self.describe_at(mosaic, kept.points, kept.scales, kept.orientations)[0]
         features = self.descriptor.begin(self.patches_at(mosaic, kept.points, kept.scales, upright(kept.points))[0])
@@ -203,6 +227,7 @@ class Network(nn.Module):
             rows = torch.nonzero((order >= start) & (order < stop))[:, 0]
             places = order[rows] - start
             points, scales = octave.keypoints.points[:, places], octave.keypoints.scales[:, places]
+            assert octave.mosaic is not None
             patches[rows] = self.patches_at(octave.mosaic, points, scales, orientations[:, rows])[0]
             start = stop
         return patches

@@ -6,6 +6,7 @@ Source: LF-Net section 3.1; Jaderberg et al., "Spatial transformer networks" (20
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -14,9 +15,10 @@ from torch import Tensor
 
 from lfnet.geometry.filters import gaussian_blur
 from lfnet.models.config import PatchConfig
+from lfnet.models.windows import Stretch, Window, resize_part
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
 
 
 class Mosaic(NamedTuple):
@@ -25,10 +27,15 @@ class Mosaic(NamedTuple):
     image: Float[Tensor, "B 1 H W"]
     boxes: Float[Tensor, "L 4"]
     """Left, top, width and height of each size in pixels, from fine to coarse."""
+    origins: Float[Tensor, "L 2"]
+    """(x, y) in the mosaic of the first pixel that each size of the whole picture has; of a part of one it may lie
+    outside."""
+    ratios: Float[Tensor, "L 2"]
+    """Pixels (x, y) of each size per pixel of the picture."""
 
     def part(self, chosen: slice) -> Mosaic:
         """The same of some pictures of the batch."""
-        return Mosaic(self.image[chosen], self.boxes)
+        return self._replace(image=self.image[chosen])
 
 
 LEAST_LEVEL = 6
@@ -38,20 +45,67 @@ LEAST_LEVEL = 6
 def make_mosaic(images: Float[Tensor, "B 1 H W"], config: PatchConfig) -> Mosaic:
     """Pictures as patches read them: blurred as far as square ones read coarsely, or halves for the outer rings."""
     height, width = images.shape[-2:]
+    whole = Window(Stretch(0, height, height), Stretch(0, width, width))
     if config.sampling == "square":
-        return Mosaic(smooth_for_patches(images, config), images.new_tensor([[0, 0, width, height]]))
-    levels = [images]
+        return laid_out([smooth_for_patches(images, config)], [whole])
+    levels, windows = [images], [whole]
     while min(levels[-1].shape[-2:]) >= 2 * LEAST_LEVEL:
         levels.append(halve(levels[-1]))
-    mosaic = images.new_zeros(len(images), 1, height, width + (levels[1].shape[-1] if len(levels) > 1 else 0))
-    boxes, left, top = [], 0, 0
-    for level in levels:
+        height, width = levels[-1].shape[-2:]
+        windows.append(Window(Stretch(0, height, height), Stretch(0, width, width)))
+    return laid_out(levels, windows)
+
+
+def make_mosaic_of_part(
+    images: Float[Tensor, "B 1 H W"], window: Window, coarsest: int, config: PatchConfig
+) -> Mosaic:
+    """The mosaic of a part of a picture, in which patches look as in the whole one's.
+
+    Args:
+        images: what the pictures show in `window`.
+        window: the part, `part_reach` larger than what patches are read at.
+        coarsest: halves that are made at most; `coarsest_level` of the patches that are read.
+        config: of the patches.
+    """
+    if config.sampling == "square":
+        return laid_out([smooth_for_patches(images, config)], [window])
+    levels, windows = [images], [window]
+    while len(levels) <= coarsest and min(axis.whole for axis in windows[-1]) >= 2 * LEAST_LEVEL:
+        source = windows[-1]
+        half = Window(*(_inner_half(axis) for axis in source))
+        levels.append(resize_part(levels[-1], source, half, antialias=True))
+        windows.append(half)
+    return laid_out(levels, windows)
+
+
+def _inner_half(axis: Stretch) -> Stretch:
+    """Half of an axis, without the pixels that are made of others than those given."""
+    first = -(-axis.start // 2) + (1 if axis.start else 0)
+    last = axis.stop // 2 - (2 if axis.stop < axis.whole else 0)
+    return Stretch(first, max(last, first + 1), axis.whole // 2)
+
+
+def laid_out(levels: Sequence[Float[Tensor, "B 1 _ _"]], windows: Sequence[Window]) -> Mosaic:
+    """One picture at several sizes, from fine to coarse, side by side.
+
+    Args:
+        levels: the picture, or a part of it, at each size.
+        windows: which part of each whole size these are.
+    """
+    first = levels[0]
+    width = first.shape[-1] + (levels[1].shape[-1] if len(levels) > 1 else 0)
+    height = max(first.shape[-2], sum(level.shape[-2] for level in levels[1:]))
+    mosaic = first.new_zeros(len(first), 1, height, width)
+    boxes, origins, left, top = [], [], 0, 0
+    for level, window in zip(levels, windows, strict=True):
         level_height, level_width = level.shape[-2:]
         mosaic[..., top : top + level_height, left : left + level_width] = level
         boxes.append((left, top, level_width, level_height))
-        # The halves stand below each other, beside the whole picture.
-        left, top = width, 0 if left == 0 else top + level_height
-    return Mosaic(mosaic, images.new_tensor(boxes))
+        origins.append((left - window.columns.start, top - window.rows.start))
+        # The smaller ones stand below each other, beside the whole picture.
+        left, top = first.shape[-1], 0 if left == 0 else top + level_height
+    wholes = first.new_tensor([(window.columns.whole, window.rows.whole) for window in windows])
+    return Mosaic(mosaic, first.new_tensor(boxes), first.new_tensor(origins), wholes / wholes[0])
 
 
 def halve(images: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B 1 h w"]:
@@ -70,6 +124,29 @@ def ring_radii(config: PatchConfig) -> list[float]:
     """Radii of a log-polar patch at scale 1, px, evenly in log."""
     ratio = config.extent / 2 / config.inner
     return [config.inner * ratio ** (ring / (config.rings - 1)) for ring in range(config.rings)]
+
+
+def ring_levels(scales: Float[Tensor, "*B K"], config: PatchConfig) -> Int[Tensor, "*B K R"]:
+    """How often the picture is halved where each ring is read, before it is known whether it is so large."""
+    apart = scales.new_tensor(ring_radii(config)) * (2 * math.pi / config.size)
+    return (scales[..., None].log2().round() + apart.log2().round().clamp_min(0)).long()
+
+
+def coarsest_level(scale: float, config: PatchConfig) -> int:
+    """How often a picture must be halved for patches up to a scale; 0 for square ones."""
+    if config.sampling == "square":
+        return 0
+    return max(0, int(ring_levels(torch.tensor([scale]), config).max()))
+
+
+def part_reach(scale: float, config: PatchConfig) -> int:
+    """How far, in pixels, patches up to a scale see from their keypoints, with all that is smoothed before."""
+    if config.sampling == "square":
+        step = config.extent / config.size
+        blur = 0 if step <= 1 else max(1, math.ceil(1.5 * step))
+        return math.ceil(math.sqrt(0.5) * config.extent * scale) + blur + 2
+    # Each halving leaves up to two pixels and a half out at the rim, which all together are five of the coarsest.
+    return math.ceil(config.extent / 2 * scale) + 8 * 2 ** coarsest_level(scale, config)
 
 
 def sample_patches(
@@ -91,7 +168,7 @@ def sample_patches(
         Square patches, or log-polar ones with a ring in each row, from inside to outside, and an angle in each column.
     """
     if config.sampling == "square":
-        return _sample_squares(mosaic.image, points, scales[..., None] * orientations, config)
+        return _sample_squares(mosaic.image, points + mosaic.origins[0], scales[..., None] * orientations, config)
     return _sample_rings(mosaic, points, scales, orientations, config)
 
 
@@ -122,14 +199,12 @@ def _sample_rings(
     apart = 2 * math.pi / config.size
     radii = points.new_tensor(ring_radii(config))
     with torch.no_grad():
-        finest = scales[..., None].log2().round()
-        level = finest + (apart * radii).log2().round().clamp_min(0)
-        level = level.clamp(0, len(mosaic.boxes) - 1).long()
+        level = ring_levels(scales, config).clamp(0, len(mosaic.boxes) - 1)
     corner, extent = mosaic.boxes[level].split(2, -1)
     # Places in the mosaic go from -1 to 1. The edges of all sizes lie on each other, whatever rounding did to them.
     unit = 2 / (points.new_tensor((mosaic.image.shape[-1], mosaic.image.shape[-2])) - 1).clamp_min(1)
-    ratio = extent / mosaic.boxes[0, 2:]
-    centre = ((points[:, :, None] + 0.5) * ratio - 0.5 + corner) * unit - 1
+    ratio = mosaic.ratios[level]
+    centre = ((points[:, :, None] + 0.5) * ratio - 0.5 + mosaic.origins[level]) * unit - 1
     step = radii[:, None] * ratio * unit
     lowest, highest = corner * unit - 1, (corner + extent - 1) * unit - 1
     angles = torch.arange(config.size, device=points.device, dtype=points.dtype) * apart

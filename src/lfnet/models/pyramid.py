@@ -20,6 +20,10 @@ MIN_SIDE = 16
 """Octaves with a shorter side than this have no room for a keypoint inside the border and are left out."""
 
 
+MOST_CELLS = 1 << 24
+"""Cells of a picture that are laid out, 64 MB of them; of more, those with a keypoint are searched: slower, smaller."""
+
+
 CANDIDATES = 4
 """Keypoints of an octave, for each that is wanted of the picture, among which some are chosen apart from each other."""
 
@@ -27,8 +31,8 @@ CANDIDATES = 4
 class Octave(NamedTuple):
     """A batch of pictures at one size, and what was found there."""
 
-    mosaic: Mosaic
-    """What patches are read from."""
+    mosaic: Mosaic | None
+    """What patches are read from; None where it is made later, tile by tile."""
     keypoints: Keypoints
     """In pixels of this octave."""
     ratio: tuple[float, float]
@@ -46,7 +50,8 @@ class Octave(NamedTuple):
     def of_picture(self, index: int) -> Octave:
         """The same of one picture of the batch."""
         one = slice(index, index + 1)
-        return Octave(self.mosaic.part(one), Keypoints(*(each[one] for each in self.keypoints)), self.ratio)
+        mosaic = self.mosaic.part(one) if self.mosaic else None
+        return Octave(mosaic, Keypoints(*(each[one] for each in self.keypoints)), self.ratio)
 
     def in_picture(self) -> Keypoints:
         """Its keypoints in pixels of the whole picture."""
@@ -140,9 +145,15 @@ def _best_near(
 ) -> Float[Tensor, "N"]:
     """The highest score of the others in each cell and the eight around it; -1 where there is none."""
     height, width = shape
+    shifts = [dy * width + dx for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+    around = cells[:, None] + torch.tensor(shifts, device=cells.device)
+    if height * width > MOST_CELLS and len(others):
+        taken, numbers = others.unique(return_inverse=True)
+        best = scores.new_full((len(taken),), -1.0).scatter_reduce(0, numbers, scores, reduce="amax")
+        places = torch.searchsorted(taken, around).clamp_max(len(taken) - 1)
+        return torch.where(taken[places] == around, best[places], -1.0).amax(1)
     plane = scores.new_full((height * width,), -1.0).scatter_reduce(0, others, scores, reduce="amax")
-    around = [dy * width + dx for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
-    return plane[cells[:, None] + torch.tensor(around, device=cells.device)].amax(1)
+    return plane[around].amax(1)
 
 
 def crowded(points: Float[Tensor, "N 2"], distance: float) -> Bool[Tensor, "N"]:

@@ -5,16 +5,36 @@ Source: LF-Net section 3.1.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lfnet.models.config import ScaleSpaceConfig
+from lfnet.models.windows import Window, resize_part
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
+
+
+class MapStatistics(NamedTuple):
+    """What is known of the score maps of a whole picture where a part of it is worked on."""
+
+    mean: Float[Tensor, "B N 1 1"]
+    """Of each map over its valid pixels."""
+    variance: Float[Tensor, "B N 1 1"]
+    peak: Float[Tensor, "B 1 1 1"]
+    """The largest value over all maps, once they are normalised."""
+
+
+class Part(NamedTuple):
+    """A part of a picture that is worked on by itself, as the whole would be."""
+
+    window: Window
+    """Where it lies, in pixels; its start is a multiple of `lfnet.models.tiles.alignment`."""
+    statistics: MapStatistics | None
+    """Of the whole picture; None where score maps are taken as they are."""
 
 
 class ScaleSpace(nn.Module):
@@ -41,6 +61,7 @@ class ScaleSpace(nn.Module):
         features: Float[Tensor, "B C h w"],
         fine: Float[Tensor, "B 1 fH fW"] | None,
         valid: Bool[Tensor, "B 1 H W"],
+        part: Part | None = None,
     ) -> tuple[Float[Tensor, "B 1 H W"], Float[Tensor, "B 1 H W"]]:
         """Score map in [0, 1] and scale map, both of the size of `valid`.
 
@@ -48,25 +69,52 @@ class ScaleSpace(nn.Module):
             features: of stride x stride pixels each.
             fine: what is added to the score map of every scale; None for nothing. It may reach beyond the picture.
             valid: pixels that show the picture.
+            part: which part of a picture this is; None for a whole one.
         """
-        height, width = valid.shape[-2:]
-        scales = self.config.values()
-        maps = torch.cat([self._score_map(features, index, scale) for index, scale in enumerate(scales)], 1)
         config = self.config
+        maps = self.maps(features, fine, valid, part.window if part else None)
+        with torch.autocast(maps.device.type, enabled=False):
+            known = part.statistics if part else None
+            if known is not None:
+                maps = (maps - known.mean) * (known.variance + EPSILON).rsqrt()
+            elif config.normalize:
+                maps = normalize_maps(maps, valid)
+            peak = known.peak if known else None
+            competing = window_softmax(maps, valid, config.window, config.window_strength, config.window_step, peak)
+            return merge_scales(competing, config.values(), config.scale_strength)
+
+    def maps(
+        self,
+        features: Float[Tensor, "B C h w"],
+        fine: Float[Tensor, "B 1 fH fW"] | None,
+        valid: Bool[Tensor, "B 1 H W"],
+        window: Window | None = None,
+    ) -> Float[Tensor, "B N H W"]:
+        """The score map of each scale, before they are normalised and compete; arguments as of `forward`."""
+        height, width = valid.shape[-2:]
+        scales = enumerate(self.config.values())
+        maps = torch.cat([self._score_map(features, index, scale, window) for index, scale in scales], 1)
         with torch.autocast(maps.device.type, enabled=False):
             maps = maps[..., :height, :width].float()
-            if fine is not None:
-                maps = maps + fine[..., :height, :width].float()
-            if config.normalize:
-                maps = normalize_maps(maps, valid)
-            competing = window_softmax(maps, valid, config.window, config.window_strength, config.window_step)
-            return merge_scales(competing, scales, config.scale_strength)
+            return maps if fine is None else maps + fine[..., :height, :width].float()
 
-    def _score_map(self, features: Float[Tensor, "B C h w"], index: int, scale: float) -> Tensor:
-        height, width = features.shape[-2:]
+    def _score_map(self, features: Float[Tensor, "B C h w"], index: int, scale: float, window: Window | None) -> Tensor:
+        stride, (height, width) = self.stride, features.shape[-2:]
+        if window is not None:
+            return self._score_map_of_part(features, index, scale, window)
         small = (max(1, round(height / scale)), max(1, round(width / scale)))
         scores = self.score_convs[index](_resize(features, small))
-        return _resize(F.pixel_shuffle(scores, self.stride), (height * self.stride, width * self.stride))
+        return _resize(F.pixel_shuffle(scores, stride), (height * stride, width * stride))
+
+    def _score_map_of_part(
+        self, features: Float[Tensor, "B C h w"], index: int, scale: float, window: Window
+    ) -> Tensor:
+        """The same, resized as the features of the whole picture are, of which `window` has these."""
+        stride = self.stride
+        height, width = (max(1, round(axis.whole / scale)) for axis in window)
+        small = window.resized((height, width))
+        scores = self.score_convs[index](resize_part(features, window, small))
+        return resize_part(F.pixel_shuffle(scores, stride), small.times(stride), window.times(stride))
 
 
 def _resize(maps: Float[Tensor, "B C h w"], size: tuple[int, int]) -> Float[Tensor, "B C H W"]:
@@ -75,8 +123,12 @@ def _resize(maps: Float[Tensor, "B C h w"], size: tuple[int, int]) -> Float[Tens
     return F.interpolate(maps, size, mode="bilinear", align_corners=False)
 
 
+EPSILON = 1e-5
+"""Added to the variance of score maps, so that a flat one stays flat."""
+
+
 def normalize_maps(
-    maps: Float[Tensor, "B C H W"], valid: Bool[Tensor, "B 1 H W"], epsilon: float = 1e-5
+    maps: Float[Tensor, "B C H W"], valid: Bool[Tensor, "B 1 H W"], epsilon: float = EPSILON
 ) -> Float[Tensor, "B C H W"]:
     """Zero mean and unit deviation of each map over its valid pixels."""
     weight = valid.to(maps)
@@ -88,7 +140,12 @@ def normalize_maps(
 
 
 def window_softmax(
-    maps: Float[Tensor, "B N H W"], valid: Bool[Tensor, "B 1 H W"], window: int, strength: float, step: int = 1
+    maps: Float[Tensor, "B N H W"],
+    valid: Bool[Tensor, "B 1 H W"],
+    window: int,
+    strength: float,
+    step: int = 1,
+    peak: Float[Tensor, "B 1 1 1"] | None = None,
 ) -> Float[Tensor, "B N H W"]:
     """Softmax of each value among all scales within `window` x `window` pixels; 0 outside the valid pixels.
 
@@ -101,8 +158,10 @@ def window_softmax(
         window: px, an odd number of `step`s.
         strength: of the softmax.
         step: the window moves in blocks of this side, px; its sum is interpolated between their centres.
+        peak: the largest value of the picture, where these are maps of a part of it; None: of these maps.
     """
-    peak = maps.detach().masked_fill(~valid, -torch.inf).amax((1, 2, 3), keepdim=True)
+    if peak is None:
+        peak = maps.detach().masked_fill(~valid, -torch.inf).amax((1, 2, 3), keepdim=True)
     peak = torch.where(torch.isfinite(peak), peak, torch.zeros_like(peak))
     powers = torch.exp((strength * (maps - peak)).clamp(-80, 0)) * valid
     total = powers.sum(1, keepdim=True)
