@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class ImageError(UserError):
 
     def __init__(self, path: str | Path, cause: str, remedy: str) -> None:
         self.path = Path(path)
+        self.cause = cause
         super().__init__(f"{path}: {cause}; {remedy}")
 
 
@@ -58,6 +60,27 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, exif_rotate: b
         ImageError: the file is missing, is no picture, is cut short, or is too large.
     """
     pixels = _decode(path, max_pixels, exif_rotate)
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+
+
+def decode_image(
+    content: bytes, name: str, *, max_pixels: int = MAX_PIXELS, formats: Sequence[str] | None = None
+) -> NDArray[np.uint8]:
+    """A picture that is in memory, upright as its EXIF orientation says; otherwise as `read_image`.
+
+    Args:
+        content: of the file.
+        name: of the picture, for errors.
+        max_pixels: largest width times height, checked in the header before anything is decoded.
+        formats: Pillow's names of the formats that may be tried; None: all.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        ImageError: it is no picture of these formats, is cut short, or is too large.
+    """
+    pixels = _decode(name, max_pixels, True, content, formats)
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
 
 
@@ -240,9 +263,15 @@ def _is_picture(relative: Path) -> bool:
     return relative.suffix.lower() in EXTENSIONS and not hidden
 
 
-def _decode(path: str | Path, max_pixels: int, exif_rotate: bool) -> NDArray[np.uint8]:
-    """(H, W) or (H, W, 3) uint8, as stored or turned upright."""
-    with opened(path) as picture:
+def _decode(
+    path: str | Path,
+    max_pixels: int,
+    exif_rotate: bool,
+    content: bytes | None = None,
+    formats: Sequence[str] | None = None,
+) -> NDArray[np.uint8]:
+    """(H, W) or (H, W, 3) uint8, as stored or turned upright, of a file or of the content of one."""
+    with opened(path, content, formats) as picture:
         width, height = picture.size
         if width * height > max_pixels:
             raise ImageError(
@@ -262,15 +291,17 @@ def _decode(path: str | Path, max_pixels: int, exif_rotate: bool) -> NDArray[np.
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[Image.Image]:
+def opened(
+    path: str | Path, content: bytes | None = None, formats: Sequence[str] | None = None
+) -> Iterator[Image.Image]:
     try:
-        picture = _open_any_size(path)
+        picture = _open_any_size(path if content is None else io.BytesIO(content), formats)
     except FileNotFoundError as error:
         raise ImageError(path, "no such file", "check the path") from error
     except IsADirectoryError as error:
         raise ImageError(path, "is a folder", "name a picture in it") from error
     except UnidentifiedImageError as error:
-        if Path(path).stat().st_size == 0:
+        if (Path(path).stat().st_size if content is None else len(content)) == 0:
             raise ImageError(path, "the file is empty", "fetch it again") from error
         raise ImageError(path, "not a picture in any known format", "check what the file holds") from error
     except (SyntaxError, EOFError, ValueError) as error:
@@ -283,13 +314,13 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
         yield picture
 
 
-def _open_any_size(path: str | Path) -> Image.Image:
+def _open_any_size(source: str | Path | io.BytesIO, formats: Sequence[str] | None) -> Image.Image:
     """Open without Pillow's own limit on pixels, which `max_pixels` stands in for; reads the header alone."""
     with _PILLOW_LIMIT:
         limit = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
         try:
-            return Image.open(path)
+            return Image.open(source, formats=formats)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "colmap": "photos to a COLMAP database and a sparse model (extra `sfm`)",
     "info": "what is installed, and what is in a weights or features file",
     "demo": "match a real stereo pair beside RootSIFT, and draw what was found",
+    "serve": "a web page on this machine: two pictures, matched live (extra `serve`)",
     "eval": "measure features beside others': matching score, pose, homography, turns, zooms, cost",
     "prepare": "make scenes to train on, from photos, RGB-D recordings or COLMAP models",
     "train": "train a model from pairs of known geometry",
@@ -127,7 +128,7 @@ def _explained(command: str, error: Exception) -> str | None:
     if isinstance(error, UserError):
         return one_line(error)
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("lfnet"):
-        extra = "train" if command == "train" else "demo"
+        extra = command if command in ("train", "serve") else "demo"
         return f"'{command}' needs the module {error.name!r}: pip install 'lfnet[{extra}]'"
     if isinstance(error, OSError) and (error.filename or _remedy(error)):
         place = f"{error.filename}: " if error.filename else ""

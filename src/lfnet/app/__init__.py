@@ -1,0 +1,1 @@
+"""The web page: a server on the loopback address, two workers that can be killed, and one page."""
