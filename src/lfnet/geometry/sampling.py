@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch.nn.functional as F
 from torch import Tensor
 
+from lfnet.geometry.sizes import at_least, tensor_of
+
 if TYPE_CHECKING:
     from jaxtyping import Float
 
@@ -16,7 +18,7 @@ def sample(
 ) -> Float[Tensor, "B N C"]:
     """Values of `maps` at pixels (x, y), differentiable in both for `mode="bilinear"`."""
     height, width = maps.shape[-2:]
-    extent = points.new_tensor((max(width - 1, 1), max(height - 1, 1)))
+    extent = tensor_of((at_least(width - 1, 1), at_least(height - 1, 1)), points)
     grid = (2 * points / extent - 1)[:, :, None]
     values = F.grid_sample(maps, grid.to(maps.dtype), mode=mode, padding_mode=padding, align_corners=True)
     return values[..., 0].transpose(1, 2)

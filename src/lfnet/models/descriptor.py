@@ -100,4 +100,4 @@ def turned(features: Float[Tensor, "N C R A"], orientations: Float[Tensor, "N 2"
 def _cubic(distance: Tensor) -> Tensor:
     near = (1.5 * distance - 2.5) * distance * distance + 1
     far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
-    return torch.where(distance < 1, near, torch.where(distance < 2, far, torch.zeros_like(distance)))
+    return torch.where(distance < 1, near, torch.where(distance < 2, far, 0.0))

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lfnet.geometry.filters import DERIVATIVE_CHANNELS, derivative_stack
+from lfnet.geometry.resize import enlarge, pad_to_multiple
 from lfnet.models.config import DetectorConfig, LFNetConfig
 from lfnet.models.layers import conv_norm, convolve
 from lfnet.models.orientation import GradientOrientation, OrientationHead
@@ -63,7 +64,7 @@ class Context(nn.Module):
     def forward(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """Add what is seen around to the features; H and W are even."""
         seen = self.blocks(self.narrow(features))
-        return features + F.interpolate(seen, scale_factor=2, mode="bilinear", align_corners=False)
+        return features + enlarge(seen, 2)
 
 
 class Detector(nn.Module):
@@ -139,10 +140,7 @@ class Detector(nn.Module):
             # Products of small derivatives need float32, in training under autocast as in use.
             with torch.autocast(images.device.type, enabled=False):
                 inputs = torch.cat((images, derivative_stack(images)), 1)
-        height, width = images.shape[-2:]
-        block = self.block
-        if height % block or width % block:
-            inputs = F.pad(inputs, (0, -width % block, 0, -height % block), mode="replicate")
+        inputs = pad_to_multiple(inputs, self.block, "replicate")
         inputs = inputs.contiguous(memory_format=torch.channels_last)
         stem = self.stem
         features = stem(inputs) if self.training else convolve(inputs, stem.weight, stem.bias, stem)

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from lfnet.errors import UserError
 from lfnet.geometry.filters import gaussian_blur
+from lfnet.geometry.resize import enlarge, pad_to_multiple, resize
+from lfnet.geometry.sizes import exact, rounded
 from lfnet.images import GREY_WEIGHTS, white_of_16_bits
 
 if TYPE_CHECKING:
@@ -35,6 +37,11 @@ def normalize_pictures(
     return centred / deviation.clamp_min(BLANK)
 
 
+def everywhere(valid: Bool[Tensor, "B 1 H W"]) -> bool:
+    """Whether all pixels are valid. An exported network takes pictures without a mask, so there they are."""
+    return torch.jit.is_tracing() or bool(valid.all())
+
+
 CONTRAST_BLOCK, CONTRAST_SIGMA = 4, 5.0
 """Side in pixels of the blocks that local contrast is made of, and the deviation of the Gaussian that weighs them."""
 
@@ -51,14 +58,14 @@ def local_contrast(
     height, width = normalized.shape[-2:]
     block = CONTRAST_BLOCK
     moments = [normalized, normalized.square()]
-    if not bool(valid.all()):
+    if not everywhere(valid):
         moments.append(valid.to(normalized))
-    padded = F.pad(torch.cat(moments, 1), (0, -width % block, 0, -height % block), mode="replicate")
+    padded = pad_to_multiple(torch.cat(moments, 1), block, "replicate")
     mean, square, *cover = gaussian_blur(F.avg_pool2d(padded, block), CONTRAST_SIGMA / block).split(1, 1)
     for share in cover:
         mean, square = mean / share.clamp_min(1e-3), square / share.clamp_min(1e-3)
     contrast = (square - mean.square()).clamp_min(0).sqrt().clamp_max(1)
-    return F.interpolate(contrast, scale_factor=block, mode="bilinear", align_corners=False)[..., :height, :width]
+    return enlarge(contrast, block)[..., :height, :width]
 
 
 def is_blank(normalized: Float[Tensor, "B 1 H W"], valid: Bool[Tensor, "B 1 H W"]) -> Bool[Tensor, "B"]:
@@ -111,15 +118,15 @@ def resize_to_octave(
     images: Float[Tensor, "B 1 H W"], valid: Bool[Tensor, "B 1 H W"], octave: float
 ) -> tuple[Tensor, Tensor, tuple[float, float]]:
     """Pictures and masks at `octave` times their size, antialiased, and the exact ratio (x, y) of the sizes."""
-    height, width = images.shape[-2:]
-    size = (max(1, round(height * octave)), max(1, round(width * octave)))
-    if size == (height, width):
+    if octave == 1:
         return images, valid, (1.0, 1.0)
-    small = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=octave < 1)
-    if bool(valid.all()):
-        return small, valid.new_ones(len(valid), 1, *size), (size[1] / width, size[0] / height)
-    cover = F.interpolate(valid.float(), size, mode="bilinear", align_corners=False, antialias=octave < 1)
-    return small, cover > 0.999, (size[1] / width, size[0] / height)
+    height, width = (exact(side) for side in images.shape[-2:])
+    size = (rounded(height * octave), rounded(width * octave))
+    ratio = (size[1] / width, size[0] / height)
+    small = resize(images, size, antialias=octave < 1)
+    if everywhere(valid):
+        return small, valid.new_ones(valid.shape[0], 1, *size), ratio
+    return small, resize(valid.float(), size, antialias=octave < 1) > 0.999, ratio
 
 
 def pictures_by_size(

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from lfnet.geometry.filters import grow
 from lfnet.geometry.sampling import sample
+from lfnet.geometry.sizes import smaller, tensor_of
 from lfnet.models.config import KeypointConfig
+from lfnet.models.inputs import everywhere
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -38,11 +40,12 @@ class Keypoints(NamedTuple):
 
 def usable_pixels(valid: Bool[Tensor, "B 1 H W"], border: int, reach: int) -> Bool[Tensor, "B 1 H W"]:
     """Pixels where keypoints may lie: `border` px from the edges, `reach` px (as a square) from invalid pixels."""
-    usable = valid if bool(valid.all()) else ~grow(~valid, reach)
-    inside = torch.zeros_like(usable)
-    height, width = valid.shape[-2:]
-    inside[..., border : max(border, height - border), border : max(border, width - border)] = True
-    return usable & inside
+    usable = valid if everywhere(valid) else ~grow(~valid, reach)
+    inside = [
+        (torch.arange(side, device=valid.device) >= border) & (torch.arange(side, device=valid.device) < side - border)
+        for side in valid.shape[-2:]
+    ]
+    return usable & inside[0][:, None] & inside[1]
 
 
 def select_peaks(
@@ -62,19 +65,32 @@ def select_peaks(
     values, index = F.max_pool2d(scores, radius + 1, radius + 1, ceil_mode=True, return_indices=True)
     values, index = values.flatten(1), index.flatten(1)
     allowed = (values > 0) & usable.flatten(1).gather(1, index)
-    values = torch.where(allowed, values, torch.full_like(values, -1.0))
-    # Peaks are among the highest blocks: a few times as many as are wanted hold enough of them, mostly.
-    tried = min(4 * count, values.shape[1])
-    while True:
-        best, order = values.topk(tried, dim=1)
-        places = index.gather(1, order)
-        peaks = (best > _largest_around(scores, places, radius)) & (best > 0)
-        if tried == values.shape[1] or bool(((peaks.sum(1) >= count) | (best[:, -1] < 0)).all()):
-            break
-        tried = min(4 * tried, values.shape[1])
-    best, order = torch.where(peaks, best, torch.full_like(best, -1.0)).topk(min(count, tried), dim=1)
+    values = torch.where(allowed, values, -1.0)
+    best, places = _peaks_of_blocks(scores, values, index, count, radius)
+    best, order = best.topk(smaller(count, best.shape[1]), dim=1)
     places = places.gather(1, order)
     return torch.stack((places % width, torch.div(places, width, rounding_mode="floor")), -1), best, best > 0
+
+
+def _peaks_of_blocks(
+    scores: Float[Tensor, "B 1 H W"], values: Float[Tensor, "B N"], index: Tensor, count: int, radius: int
+) -> tuple[Float[Tensor, "B M"], Tensor]:
+    """The largest scores of blocks, -1 where one is no strict maximum, and their places: so many that `count` are.
+
+    Peaks are among the highest blocks: a few times as many as are wanted hold enough of them, mostly. An exported
+    network can't go on until there are enough, and looks at all blocks.
+    """
+    every = values.shape[1]
+    tried = every if torch.jit.is_tracing() else min(4 * count, every)
+    while True:
+        best, places = values, index
+        if not torch.jit.is_tracing():
+            best, order = values.topk(tried, dim=1)
+            places = index.gather(1, order)
+        peaks = (best > _largest_around(scores, places, radius)) & (best > 0)
+        if tried is every or bool(((peaks.sum(1) >= count) | (best[:, -1] < 0)).all()):
+            return torch.where(peaks, best, -1.0), places
+        tried = min(4 * tried, every)
 
 
 def _largest_around(scores: Float[Tensor, "B 1 H W"], places: Tensor, radius: int) -> Float[Tensor, "B N"]:
@@ -87,7 +103,7 @@ def _largest_around(scores: Float[Tensor, "B 1 H W"], places: Tensor, radius: in
     shifts = [dy * stride + dx for dy in span for dx in span if (dx, dy) != (0, 0)]
     if not shifts:
         return torch.full_like(centres, -torch.inf, dtype=scores.dtype)
-    around = centres[..., None] + torch.tensor(shifts, device=centres.device)
+    around = centres[..., None] + tensor_of(shifts, centres)
     return padded.gather(1, around.flatten(1)).view(around.shape).amax(-1)
 
 
@@ -149,10 +165,10 @@ def fit_peaks(scores: Float[Tensor, "B 1 H W"], places: Tensor) -> Peaks:
     twist = (rows[..., 0, 0] + rows[..., 2, 2] - rows[..., 0, 2] - rows[..., 2, 0]) / 4
     determinant = bend_x * bend_y - twist.square()
     peaked = (bend_x < 0) & (bend_y < 0) & (determinant > 1e-12)
-    safe = torch.where(peaked, determinant, torch.ones_like(determinant))
+    safe = torch.where(peaked, determinant, 1.0)
     offsets = torch.stack((twist * slope_y - bend_y * slope_x, twist * slope_x - bend_x * slope_y), -1)
-    offsets = torch.where(peaked[..., None], offsets / safe[..., None], torch.zeros_like(offsets))
-    widths = torch.where(peaked, safe.pow(-0.25), torch.full_like(safe, WIDEST_PEAK)).clamp_max(WIDEST_PEAK)
+    offsets = torch.where(peaked[..., None], offsets / safe[..., None], 0.0)
+    widths = torch.where(peaked, safe.pow(-0.25), WIDEST_PEAK).clamp_max(WIDEST_PEAK)
     return Peaks(offsets.clamp(-FARTHEST_PEAK, FARTHEST_PEAK), widths)
 
 

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lfnet.geometry.sizes import smaller
 from lfnet.models.config import ExtractionSettings, LFNetConfig
 from lfnet.models.descriptor import Descriptor, turned
 from lfnet.models.detector import Detector, DetectorMaps
@@ -132,23 +134,26 @@ class Network(nn.Module):
         octaves = self._search(images, valid, settings)
         return [
             self._kept([octave.of_picture(index) for octave in octaves], settings, images[index])
-            for index in range(len(images))
+            for index in range(images.shape[0])
         ]
 
     def _search(self, images: Tensor, valid: Tensor, settings: ExtractionSettings) -> list[Octave]:
         """The keypoints of every octave that is large enough."""
         sizes = settings.octaves or self.config.octaves
+        sizes = tuple(sorted(sizes, reverse=True)) if torch.jit.is_tracing() else sizes
         round_patches = self.config.patches.sampling == "log-polar"
         # Log-polar patches of all octaves are read from one mosaic, square ones from the octave that they are found in.
         whole = self.mosaic(normalize_pictures(images, valid)) if round_patches else None
         found = []
         for octave in sizes:
             small, small_valid, ratio = resize_to_octave(images, valid, octave)
-            if min(small.shape[-2:]) < MIN_SIDE:
+            if not torch.jit.is_tracing() and min(small.shape[-2:]) < MIN_SIDE:
                 continue
             normalized = normalize_pictures(small, small_valid)
             maps = self.ranked(self.detect(normalized, small_valid), normalized, small_valid)
             showing = small_valid & ~is_blank(normalized, small_valid)[:, None, None, None]
+            if torch.jit.is_tracing():
+                showing = showing & (smaller(*small.shape[-2:]) >= MIN_SIDE)
             border = self.border(settings)
             keypoints = self.keypoints_of(maps, usable_pixels(showing, border, border), settings)
             keypoints = self.weighed(keypoints, octave, sizes)
@@ -183,13 +188,18 @@ class Network(nn.Module):
         """The best keypoints of all octaves of a picture, described, and these alone."""
         whole = in_pixels_of_the_picture(octaves, image)
         order = choose(octaves, whole, settings, (image.shape[-2], image.shape[-1]))
+        if torch.jit.is_tracing():  # ONNX can't reshape what is empty: one more is described, and left out below.
+            order = F.pad(order, (0, 1))
         kept = Keypoints(*(column[:, order] for column in whole))
         if settings.upright:
             kept = kept._replace(orientations=upright(kept.points))
-        if not len(order):
+        if not torch.jit.is_tracing() and not len(order):
             return kept, image.new_zeros(0, self.config.descriptor.dimension)
         with torch.autocast(image.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
-            return self._described(octaves, order, kept, settings.upright)
+            kept, descriptors = self._described(octaves, order, kept, settings.upright)
+        if torch.jit.is_tracing():
+            return Keypoints(*(column[:, :-1] for column in kept)), descriptors[:-1]
+        return kept, descriptors
 
     def _described(
         self, octaves: list[Octave], order: Int[Tensor, "N"], kept: Keypoints, level: bool
@@ -220,7 +230,7 @@ class Network(nn.Module):
         self, octaves: list[Octave], order: Int[Tensor, "N"], orientations: Float[Tensor, "1 N 2"]
     ) -> Float[Tensor, "N S S"]:
         """Patches of the chosen ones among the keypoints of all octaves, each read in its own octave."""
-        patches = orientations.new_zeros(len(order), *self.config.patches.shape)
+        patches = orientations.new_zeros(order.shape[0], *self.config.patches.shape)
         start = 0
         for octave in octaves:
             stop = start + octave.keypoints.points.shape[1]

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lfnet.geometry.filters import gaussian_blur, gradients, grow
+from lfnet.geometry.resize import enlarge
 from lfnet.models.config import OrientationConfig
 
 if TYPE_CHECKING:
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
 
 def _unit(vectors: Float[Tensor, "B 2 H W"]) -> Float[Tensor, "B 2 H W"]:
     # Where there is no direction at all the angle is 0, not undefined.
-    towards_x = torch.zeros_like(vectors)
-    towards_x[:, 0] = 1e-6
-    vectors = vectors + towards_x
+    vectors = vectors + vectors.new_tensor((1e-6, 0.0)).view(1, 2, 1, 1)
     return vectors * _squared_length(vectors).clamp_min(1e-24).rsqrt()
 
 
@@ -35,7 +34,7 @@ def _to_pixels(
     """Maps over features, resized to the stride x stride pixels that each covers, cut to the picture."""
     height, width = images.shape[-2:]
     if stride > 1:
-        maps = F.interpolate(maps, scale_factor=stride, mode="bilinear", align_corners=False)
+        maps = enlarge(maps, stride)
     return maps[..., :height, :width]
 
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lfnet.geometry.filters import gaussian_blur
+from lfnet.geometry.resize import resize
+from lfnet.geometry.sizes import at_least, larger, tensor_of
 from lfnet.models.config import PatchConfig
 from lfnet.models.windows import Stretch, Window, resize_part
 
@@ -49,7 +51,7 @@ def make_mosaic(images: Float[Tensor, "B 1 H W"], config: PatchConfig) -> Mosaic
     if config.sampling == "square":
         return laid_out([smooth_for_patches(images, config)], [whole])
     levels, windows = [images], [whole]
-    while min(levels[-1].shape[-2:]) >= 2 * LEAST_LEVEL:
+    while len(levels) <= MOST_HALVES if torch.jit.is_tracing() else min(levels[-1].shape[-2:]) >= 2 * LEAST_LEVEL:
         levels.append(halve(levels[-1]))
         height, width = levels[-1].shape[-2:]
         windows.append(Window(Stretch(0, height, height), Stretch(0, width, width)))
@@ -92,26 +94,44 @@ def laid_out(levels: Sequence[Float[Tensor, "B 1 _ _"]], windows: Sequence[Windo
         levels: the picture, or a part of it, at each size.
         windows: which part of each whole size these are.
     """
-    first = levels[0]
-    width = first.shape[-1] + (levels[1].shape[-1] if len(levels) > 1 else 0)
-    height = max(first.shape[-2], sum(level.shape[-2] for level in levels[1:]))
-    mosaic = first.new_zeros(len(first), 1, height, width)
-    boxes, origins, left, top = [], [], 0, 0
-    for level, window in zip(levels, windows, strict=True):
-        level_height, level_width = level.shape[-2:]
-        mosaic[..., top : top + level_height, left : left + level_width] = level
-        boxes.append((left, top, level_width, level_height))
-        origins.append((left - window.columns.start, top - window.rows.start))
-        # The smaller ones stand below each other, beside the whole picture.
-        left, top = first.shape[-1], 0 if left == 0 else top + level_height
-    wholes = first.new_tensor([(window.columns.whole, window.rows.whole) for window in windows])
-    return Mosaic(mosaic, first.new_tensor(boxes), first.new_tensor(origins), wholes / wholes[0])
+    first, *smaller_ones = levels
+    boxes, column, top = [(0, 0, first.shape[-1], first.shape[-2])], [], 0
+    for level in smaller_ones:
+        # They stand below each other, beside the first one.
+        height, width = level.shape[-2:]
+        boxes.append((first.shape[-1], top, width, height))
+        column.append(F.pad(level, (0, smaller_ones[0].shape[-1] - width)))
+        top = top + height
+    image = first
+    if column:
+        height = larger(first.shape[-2], top)
+        beside = F.pad(torch.cat(column, -2), (0, 0, 0, height - top))
+        image = torch.cat((F.pad(first, (0, 0, 0, height - first.shape[-2])), beside), -1)
+    corners = zip(boxes, windows, strict=True)
+    origins = [(box[0] - part.columns.start, box[1] - part.rows.start) for box, part in corners]
+    wholes = _rows([(part.columns.whole, part.rows.whole) for part in windows], first)
+    return Mosaic(image, _large_enough(_rows(boxes, first)), _rows(origins, first), wholes / wholes[0])
+
+
+def _rows(values: Sequence[tuple[Any, ...]], like: Tensor) -> Float[Tensor, "L N"]:
+    return tensor_of([each for row in values for each in row], like).view(len(values), -1)
+
+
+MOST_HALVES = 8
+"""Halves that an exported network makes, whatever the size of the picture: no patch that it reads needs more."""
+
+
+def _large_enough(boxes: Float[Tensor, "L 4"]) -> Float[Tensor, "M 4"]:
+    """The boxes of a size that patches are read from: all but in an exported network, which makes smaller ones too."""
+    if not torch.jit.is_tracing():
+        return boxes
+    return boxes[: (boxes[:, 2:].amin(1) >= LEAST_LEVEL).sum().clamp_min(1)]
 
 
 def halve(images: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B 1 h w"]:
     """Pictures at half their size, rounded down, each pixel from the 4 x 4 around it."""
     height, width = images.shape[-2:]
-    return F.interpolate(images, (height // 2, width // 2), mode="bilinear", align_corners=False, antialias=True)
+    return resize(images, (at_least(height // 2, 1), at_least(width // 2, 1)), antialias=True)
 
 
 def smooth_for_patches(images: Float[Tensor, "B 1 H W"], config: PatchConfig) -> Float[Tensor, "B 1 H W"]:
@@ -183,9 +203,9 @@ def _sample_squares(
     x = points[..., :1] + cos * u - sin * v
     y = points[..., 1:] + sin * u + cos * v
     height, width = images.shape[-2:]
-    grid = torch.stack((2 * x / max(width - 1, 1) - 1, 2 * y / max(height - 1, 1) - 1), -1)
+    grid = torch.stack((2 * x / at_least(width - 1, 1) - 1, 2 * y / at_least(height - 1, 1) - 1), -1)
     patches = F.grid_sample(images, grid.to(images.dtype), padding_mode="border", align_corners=True)
-    return patches.view(*points.shape[:2], size, size)
+    return patches[:, 0].unflatten(-1, (size, size))
 
 
 def _sample_rings(
@@ -199,10 +219,10 @@ def _sample_rings(
     apart = 2 * math.pi / config.size
     radii = points.new_tensor(ring_radii(config))
     with torch.no_grad():
-        level = ring_levels(scales, config).clamp(0, len(mosaic.boxes) - 1)
+        level = ring_levels(scales, config).clamp_min(0).clamp_max(mosaic.boxes.shape[0] - 1)
     corner, extent = mosaic.boxes[level].split(2, -1)
     # Places in the mosaic go from -1 to 1. The edges of all sizes lie on each other, whatever rounding did to them.
-    unit = 2 / (points.new_tensor((mosaic.image.shape[-1], mosaic.image.shape[-2])) - 1).clamp_min(1)
+    unit = 2 / (tensor_of((mosaic.image.shape[-1], mosaic.image.shape[-2]), points) - 1).clamp_min(1)
     ratio = mosaic.ratios[level]
     centre = ((points[:, :, None] + 0.5) * ratio - 0.5 + mosaic.origins[level]) * unit - 1
     step = radii[:, None] * ratio * unit

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from lfnet.geometry.sizes import ceiling, exact, factor, root, smaller, tensor_of
 from lfnet.models.config import ExtractionSettings
 from lfnet.models.keypoints import Keypoints
 from lfnet.models.patches import Mosaic
@@ -35,17 +35,24 @@ class Octave(NamedTuple):
     """What patches are read from; None where it is made later, tile by tile."""
     keypoints: Keypoints
     """In pixels of this octave."""
-    ratio: tuple[float, float]
+    ratio: tuple[Any, Any]
     """Pixels (x, y) of this octave per pixel of the picture."""
 
     @property
-    def size(self) -> float:
+    def size(self) -> Any:
         """Relative to the picture."""
-        return math.sqrt(self.ratio[0] * self.ratio[1])
+        return root(self.ratio[0] * self.ratio[1])
 
     def whole(self, points: Float[Tensor, "*B 2"]) -> Float[Tensor, "*B 2"]:
         """Points of this octave in pixels of the picture."""
-        return points if self.ratio == (1.0, 1.0) else (points + 0.5) / points.new_tensor(self.ratio) - 0.5
+        if self.is_whole:
+            return points
+        return (points + 0.5) / tensor_of(self.ratio, points) - 0.5
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has the size of the picture."""
+        return not isinstance(self.ratio[0], Tensor) and self.ratio == (1.0, 1.0)
 
     def of_picture(self, index: int) -> Octave:
         """The same of one picture of the batch."""
@@ -55,7 +62,7 @@ class Octave(NamedTuple):
 
     def in_picture(self) -> Keypoints:
         """Its keypoints in pixels of the whole picture."""
-        found, size = self.keypoints, self.size
+        found, size = self.keypoints, factor(self.size, self.keypoints.scales)
         return found._replace(points=self.whole(found.points), scales=found.scales / size, sigmas=found.sigmas / size)
 
 
@@ -90,14 +97,30 @@ def choose(
     if settings.once:
         counts = [octave.keypoints.points.shape[1] for octave in octaves]
         sizes = [octave.size for octave in octaves]
-        lost = found_again(list(points.split(counts)), list(scores.split(counts)), sizes, shape)
+        lost = found_again(_parts(points, counts), _parts(scores, counts), sizes, shape)
         scores = scores.masked_fill(torch.cat(lost), -1.0) if lost else scores
-    order = scores.argsort(descending=True, stable=True)
-    order = order[(scores[order] > 0) & (scores[order] >= settings.min_score)]
+    order = _best_first(scores)
+    order = order[torch.nonzero((scores[order] > 0) & (scores[order] >= settings.min_score))[:, 0]]
     if settings.min_distance > 0:
         order = order[: CANDIDATES * settings.max_keypoints]
         order = order[~crowded(points[order], settings.min_distance)]
     return order[: settings.max_keypoints]
+
+
+def _best_first(scores: Float[Tensor, "N"]) -> Int[Tensor, "N"]:
+    """The order of scores from the highest, equal ones as they are: so ONNX defines TopK, and PyTorch a stable sort."""
+    if torch.jit.is_tracing():
+        return scores.topk(scores.shape[0])[1]
+    return scores.argsort(descending=True, stable=True)
+
+
+def _parts(rows: Tensor, counts: list[Any]) -> list[Tensor]:
+    """Rows cut into parts of these lengths."""
+    parts, start = [], 0
+    for count in counts:
+        parts.append(rows[start : start + count])
+        start = start + count
+    return parts
 
 
 def found_again(
@@ -115,15 +138,19 @@ def found_again(
         shape: (height, width) of the picture.
     """
     lost = [torch.zeros_like(each, dtype=torch.bool) for each in scores]
-    order = sorted(range(len(sizes)), key=lambda number: -sizes[number])
+    order = list(range(len(sizes)))  # Traced sizes can't be compared: `Network` has them from fine to coarse.
+    if not torch.jit.is_tracing():
+        order.sort(key=lambda number: -sizes[number])
     for position, fine in enumerate(order):
         for coarse in order[position + 1 :]:
-            size = min(1.0, 2 * sizes[coarse])
-            height, width = (math.ceil(side * size) for side in shape)
+            size = smaller(1.0, 2 * sizes[coarse])
+            height, width = (ceiling(exact(side) * size) for side in shape)
             in_fine, in_coarse = (_cells(points[number], size, (height, width)) for number in (fine, coarse))
             shape_of_cells = (height + 2, width + 2)
-            lost[fine] |= _best_near(in_fine, in_coarse, scores[coarse], shape_of_cells) >= scores[fine]
-            lost[coarse] |= _best_near(in_coarse, in_fine, scores[fine], shape_of_cells) > scores[coarse]
+            better = _best_near(in_fine, in_coarse, scores[coarse], shape_of_cells) >= scores[fine]
+            lost[fine] = lost[fine] | better
+            better = _best_near(in_coarse, in_fine, scores[fine], shape_of_cells) > scores[coarse]
+            lost[coarse] = lost[coarse] | better
     return lost
 
 
@@ -136,8 +163,8 @@ def _cells(points: Float[Tensor, "N 2"], size: float, shape: tuple[int, int]) ->
         shape: without the rim.
     """
     height, width = shape
-    x, y = ((points + 0.5) * size).long().unbind(-1)
-    return (y.clamp(0, height - 1) + 1) * (width + 2) + x.clamp(0, width - 1) + 1
+    x, y = ((points + 0.5) * factor(size, points)).long().clamp_min(0).unbind(-1)
+    return (y.clamp_max(height - 1) + 1) * (width + 2) + x.clamp_max(width - 1) + 1
 
 
 def _best_near(
@@ -146,8 +173,8 @@ def _best_near(
     """The highest score of the others in each cell and the eight around it; -1 where there is none."""
     height, width = shape
     shifts = [dy * width + dx for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
-    around = cells[:, None] + torch.tensor(shifts, device=cells.device)
-    if height * width > MOST_CELLS and len(others):
+    around = cells[:, None] + tensor_of(shifts, cells)
+    if not torch.jit.is_tracing() and height * width > MOST_CELLS and len(others):
         taken, numbers = others.unique(return_inverse=True)
         best = scores.new_full((len(taken),), -1.0).scatter_reduce(0, numbers, scores, reduce="amax")
         places = torch.searchsorted(taken, around).clamp_max(len(taken) - 1)

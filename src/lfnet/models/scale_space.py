@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lfnet.geometry.resize import enlarge, pad_to_multiple, resize
+from lfnet.geometry.sizes import exact, rounded
 from lfnet.models.config import ScaleSpaceConfig
 from lfnet.models.windows import Window, resize_part
 
@@ -99,12 +101,15 @@ class ScaleSpace(nn.Module):
             return maps if fine is None else maps + fine[..., :height, :width].float()
 
     def _score_map(self, features: Float[Tensor, "B C h w"], index: int, scale: float, window: Window | None) -> Tensor:
-        stride, (height, width) = self.stride, features.shape[-2:]
+        stride, convolution = self.stride, self.score_convs[index]
+        if scale == 1:
+            return F.pixel_shuffle(convolution(features), stride)
         if window is not None:
             return self._score_map_of_part(features, index, scale, window)
-        small = (max(1, round(height / scale)), max(1, round(width / scale)))
-        scores = self.score_convs[index](_resize(features, small))
-        return _resize(F.pixel_shuffle(scores, stride), (height * stride, width * stride))
+        height, width = features.shape[-2:]
+        small = (rounded(exact(height) / scale), rounded(exact(width) / scale))
+        scores = F.pixel_shuffle(convolution(resize(features, small)), stride)
+        return resize(scores, (height * stride, width * stride))
 
     def _score_map_of_part(
         self, features: Float[Tensor, "B C h w"], index: int, scale: float, window: Window
@@ -115,12 +120,6 @@ class ScaleSpace(nn.Module):
         small = window.resized((height, width))
         scores = self.score_convs[index](resize_part(features, window, small))
         return resize_part(F.pixel_shuffle(scores, stride), small.times(stride), window.times(stride))
-
-
-def _resize(maps: Float[Tensor, "B C h w"], size: tuple[int, int]) -> Float[Tensor, "B C H W"]:
-    if tuple(maps.shape[-2:]) == size:
-        return maps
-    return F.interpolate(maps, size, mode="bilinear", align_corners=False)
 
 
 EPSILON = 1e-5
@@ -162,18 +161,18 @@ def window_softmax(
     """
     if peak is None:
         peak = maps.detach().masked_fill(~valid, -torch.inf).amax((1, 2, 3), keepdim=True)
-    peak = torch.where(torch.isfinite(peak), peak, torch.zeros_like(peak))
+    peak = torch.where(torch.isfinite(peak), peak, 0.0)
     powers = torch.exp((strength * (maps - peak)).clamp(-80, 0)) * valid
     total = powers.sum(1, keepdim=True)
     height, width = total.shape[-2:]
     if step > 1:
-        total = F.avg_pool2d(F.pad(total, (0, -width % step, 0, -height % step)), step) * step**2
+        total = F.avg_pool2d(pad_to_multiple(total, step, "constant"), step) * step**2
     side = window // step
     radius = side // 2
     total = F.avg_pool2d(total, (1, side), 1, (0, radius)) * side
     total = F.avg_pool2d(total, (side, 1), 1, (radius, 0)) * side
     if step > 1:
-        total = F.interpolate(total, scale_factor=step, mode="bilinear", align_corners=False)[..., :height, :width]
+        total = enlarge(total, step)[..., :height, :width]
     return powers / total.clamp_min(1e-37)
 
 
