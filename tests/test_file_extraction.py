@@ -17,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from lfnet.errors import UserError
 from lfnet.features import Features
 from lfnet.file_extraction import FileSettings, extract_files, name_images
 from lfnet.files.atomic import held
@@ -287,3 +288,88 @@ def test_the_paper_s_network_takes_a_photograph_in_little_memory(
     Image.fromarray(coffee).resize((1024, 768)).save(tmp_path / "a.png")
     arguments = [tmp_path / "a.png", "--weights", tmp_path / "paper.safetensors", "-o", tmp_path / "f.h5"]
     assert peak_megabytes(user_environment, "extract", *arguments) < 1500
+
+
+def test_tiles_give_the_keypoints_of_the_whole_picture(
+    tiny_model: LFNet, folder: Path, tmp_path: Path, coffee: NDArray[np.uint8]
+) -> None:
+    masks = tmp_path / "masks"
+    (masks / "inside").mkdir(parents=True)
+    for name, shape in (("camera.png", (256, 256)), ("coffee.png", (200, 300)), ("inside/turned.png", (256, 256))):
+        mask = np.full(shape, 3, np.uint8)
+        mask[:90, 50:120] = 0
+        Image.fromarray(mask).save(masks / name)
+    extraction = ExtractionSettings(max_keypoints=60)
+    looks: list[tuple[int, int]] = []
+    tiled = FileSettings(extraction, masks=masks, tile=96)
+    extract_files(
+        tiny_model,
+        name_images([folder]),
+        tmp_path / "t.h5",
+        tiled,
+        look=lambda done, count: looks.append((done, count)),
+    )
+    extract_files(tiny_model, name_images([folder]), tmp_path / "w.h5", FileSettings(extraction, masks=masks, resize=0))
+    assert_same_places(tmp_path / "t.h5", tmp_path / "w.h5")
+    assert looks[-1] == (18, 18)
+    # What a run with tiles began, one without may continue.
+    report = extract_files(
+        tiny_model, name_images([folder]), tmp_path / "t.h5", FileSettings(extraction, masks=masks, resize=0)
+    )
+    assert report.skipped == 3
+
+
+def assert_same_places(one: Path, other: Path) -> None:
+    first, second = contents(one), contents(other)
+    assert first.keys() == second.keys()
+    for name, features in first.items():
+        apart = np.linalg.norm(features.keypoints[:, None] - second[name].keypoints[None], axis=-1)
+        assert len(features) == len(second[name]) > 20
+        assert apart.min(0).max() < 1e-2, name
+
+
+def test_one_that_fails_in_tiles_does_not_stop_the_others(
+    tiny_model: LFNet, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "broken.png").write_bytes((folder / "camera.png").read_bytes()[:3000])
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    Image.fromarray(np.full((10, 20), 255, np.uint8)).save(masks / "camera.png")
+    Image.fromarray(np.zeros((200, 300), np.uint8)).save(masks / "coffee.png")
+    Image.fromarray(np.full((10, 20), 255, np.uint8)).save(masks / "broken.png")
+    report = extract_files(
+        tiny_model, name_images([folder]), tmp_path / "f.h5", FileSettings(masks=masks, tile=128)
+    )
+    assert report.without_keypoints == [("coffee.jpg", "nothing stands out where the mask allows")]
+    errors = dict(report.failures)
+    assert "its mask is 20x10, the picture 256x256" in errors["camera.png"]
+    assert "no mask for picture" in errors["inside/turned.png"]
+    assert "broken.png" in errors["broken.png"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"overlap": 50}, "give --tile too"),
+        ({"tile": 10}, "at least 64"),
+        ({"tile": 256, "resize": 800}, "tiles are worked at full size"),
+    ],
+)
+def test_tile_settings_that_do_not_go_together_are_refused(settings: dict[str, int], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        FileSettings(**settings)  # pyright: ignore[reportArgumentType]
+
+
+@linux_only
+def test_memory_of_tiles_does_not_grow_with_the_height(
+    tmp_path: Path, camera: NDArray[np.uint8], tiny_weights: Path, user_environment: dict[str, str]
+) -> None:
+    pytest.importorskip("rasterio")
+    arguments = ["--weights", tiny_weights, "--tile", 256, "--threads", 1, "-o"]
+    peaks = []
+    for count in (2, 16):
+        Image.fromarray(np.tile(camera, (count, 4))).save(tmp_path / f"{count}.tif", compression="tiff_deflate")
+        peaks.append(
+            peak_megabytes(user_environment, "extract", tmp_path / f"{count}.tif", *arguments, tmp_path / f"{count}.h5")
+        )
+    assert peaks[1] - peaks[0] < 25, f"{peaks[0]} MB for 0.5 megapixels, {peaks[1]} MB for 4"

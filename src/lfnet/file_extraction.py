@@ -10,6 +10,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -23,8 +24,11 @@ from lfnet.errors import UserError
 from lfnet.feature_store import FeatureStore
 from lfnet.features import Features
 from lfnet.files.atomic import held
+from lfnet.image_rows import open_rows
 from lfnet.images import MAX_PIXELS, ImageError, list_images, read_grey, read_image, shrink, to_grey
 from lfnet.models.config import ExtractionSettings
+from lfnet.models.tiles import TileSettings
+from lfnet.progress import Counter
 from lfnet.settings import require_above, require_at_least
 
 if TYPE_CHECKING:
@@ -37,17 +41,21 @@ _NARROW = 64
 """A side of fewer pixels than this leaves no room for patches: the likely cause where nothing was found."""
 
 
+WORKED_AT = 1600
+"""Long side in pixels that larger pictures are worked at unless asked otherwise."""
+
+
 @dataclass(frozen=True)
 class PictureSettings:
     """How a picture is read, and what is looked for in it."""
 
     extraction: ExtractionSettings = field(default_factory=ExtractionSettings)
     """How many keypoints, how good, at which octaves."""
-    resize: int = 1600
-    """Long side that larger pictures are worked at, in pixels; 0 works at full size. Keypoints are always in pixels of
-    the whole picture."""
+    resize: int | None = None
+    """Long side that larger pictures are worked at, in pixels: 1600 unless given; 0 works at full size. Keypoints are
+    always in pixels of the whole picture."""
     max_megapixels: float = MAX_PIXELS / 1e6
-    """Largest picture that is decoded."""
+    """Largest picture that is decoded as a whole."""
 
     def __post_init__(self) -> None:
         require_at_least(self, "", {"resize": 0})
@@ -61,7 +69,7 @@ class PictureSettings:
     @property
     def long_side(self) -> int | None:
         """Long side that larger pictures are worked at, in pixels; None where they stay as they are."""
-        return self.resize or None
+        return WORKED_AT if self.resize is None else self.resize or None
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,25 @@ class FileSettings(PictureSettings):
     """Store descriptors and scores in 16 bits."""
     masks: Path | None = None
     """Folder of masks (zero: no keypoints here), named as the picture, or so with .png added or instead."""
+    tile: int | None = None
+    """Work at full size in tiles with this side in pixels, such as 1024: for pictures too large for memory. Keypoints
+    are those of the whole picture."""
+    overlap: int | None = None
+    """Pixels around each tile that it sees too; as many as the weights need unless given."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tile is None and self.overlap is not None:
+            raise UserError("overlap: without tiles there is none; give --tile too")
+        if self.tile is not None:
+            TileSettings(self.tile, self.overlap)
+            if self.resize:
+                raise UserError("resize: tiles are worked at full size; leave --resize or --tile out")
+
+    @property
+    def long_side(self) -> int | None:
+        """Long side that larger pictures are worked at, in pixels; None where they stay as they are."""
+        return None if self.tile is not None else super().long_side
 
     def fingerprint(self, weights: str) -> str:
         """What decides the features, as text: two runs may share a file only where it is equal."""
@@ -101,6 +128,17 @@ class ExtractionReport:
     """Name of each picture in which nothing was found, and the likely cause."""
     failures: list[tuple[str, str]] = field(default_factory=list)
     """Name of each picture that could not be read or worked on, and the error in one line."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a picture holds."""
+
+    name: str
+    features: Features
+    uncertainty: float
+    why_none: str
+    """The likely cause, if there are no keypoints."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +207,7 @@ def extract_files(
     batch_size: int = 1,
     overwrite: bool = False,
     progress: Callable[[int], object] | None = None,
+    look: Counter | None = None,
 ) -> ExtractionReport:
     """Extract the features of many pictures into one file in hloc's layout.
 
@@ -184,6 +223,7 @@ def extract_files(
         batch_size: pictures given to the network at once, and lost at most by a sudden end.
         overwrite: start again, and replace a file that is there.
         progress: called with a number of pictures whenever they are done.
+        look: called with how many looks at tiles of a picture are done, and how many there are.
 
     Returns:
         What was done.
@@ -200,36 +240,63 @@ def extract_files(
     settings = settings or FileSettings()
     with held(output):
         store = FeatureStore(Path(output), settings.fingerprint(weights), overwrite)
-        return _extract_into(store, model, images, settings, batch_size, progress)
+        present = store.names()
+        _refuse_nesting({**dict.fromkeys(present, store.output), **images})
+        wanted = {name: path for name, path in images.items() if name not in present}
+        report = ExtractionReport(skipped=len(images) - len(wanted))
+        advance = progress or (lambda count: None)
+        advance(report.skipped)
+        if settings.tile is not None:
+            for name, path in wanted.items():
+                found = _extract_in_tiles(model, name, path, settings, report, look)
+                _keep(store, found, settings, report)
+                advance(1)
+        else:
+            pictures = _read_ahead(wanted, settings, batch_size)
+            while batch := list(islice(pictures, batch_size)):
+                _keep(store, list(_extract_batch(model, batch, settings.extraction, report)), settings, report)
+                advance(len(batch))
+        store.join()
+        return report
 
 
-def _extract_into(
-    store: FeatureStore,
-    model: LFNet,
-    images: Mapping[str, Path],
-    settings: FileSettings,
-    batch_size: int,
-    progress: Callable[[int], object] | None,
-) -> ExtractionReport:
-    present = store.names()
-    _refuse_nesting({**dict.fromkeys(present, store.output), **images})
-    wanted = {name: path for name, path in images.items() if name not in present}
-    report = ExtractionReport(skipped=len(images) - len(wanted))
-    advance = progress or (lambda count: None)
-    advance(report.skipped)
-    pictures = _read_ahead(wanted, settings, batch_size)
-    while batch := list(islice(pictures, batch_size)):
-        done = list(_extract_batch(model, batch, settings.extraction, report))
-        rows = [(picture.name, features, picture.uncertainty) for picture, features in done]
-        store.add(rows, half=settings.half)
-        for picture, features in done:
-            report.written += 1
-            report.keypoints += len(features)
-            if len(features) == 0:
-                report.without_keypoints.append((picture.name, _why_none(picture)))
-        advance(len(batch))
-    store.join()
-    return report
+def _keep(store: FeatureStore, done: list[_Found], settings: FileSettings, report: ExtractionReport) -> None:
+    store.add([(found.name, found.features, found.uncertainty) for found in done], half=settings.half)
+    for found in done:
+        report.written += 1
+        report.keypoints += len(found.features)
+        if len(found.features) == 0:
+            report.without_keypoints.append((found.name, found.why_none))
+
+
+def _extract_in_tiles(
+    model: LFNet, name: str, path: Path, settings: FileSettings, report: ExtractionReport, look: Counter | None
+) -> list[_Found]:
+    """What one picture holds, found tile by tile; nothing where it can't be read, which is reported."""
+    assert settings.tile is not None
+    tiles = TileSettings(settings.tile, settings.overlap)
+    try:
+        _check_name(name, path)
+        with ExitStack() as files:
+            picture = files.enter_context(open_rows(path, max_pixels=settings.max_pixels))
+            mask = None
+            if settings.masks is not None:
+                mask_file = mask_path(settings.masks, name)
+                mask = files.enter_context(open_rows(mask_file, max_pixels=settings.max_pixels))
+                _check_mask_size(path, mask.size, picture.size)
+            features = model.extract_in_tiles(
+                picture, mask=mask, settings=settings.extraction, tiles=tiles, progress=look
+            )
+    except ImageError as error:
+        report.failures.append((name, str(error)))
+        return []
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        report.failures.append((name, f"{path}: out of memory; work in smaller tiles (--tile)"))
+        return []
+    nothing = "nothing stands out" if mask is None else "nothing stands out where the mask allows"
+    return [_Found(name, features, 1.0, nothing)]
 
 
 def _read_ahead(
@@ -259,22 +326,30 @@ def _read_ahead(
 
 
 def _read_picture(name: str, path: Path, settings: FileSettings) -> _Picture:
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise ImageError(ascii(str(path)), "its name is not UTF-8, as HDF5 wants it", "rename it") from error
+    _check_name(name, path)
     pixels = read_image(path, max_pixels=settings.max_pixels)
     size = (pixels.shape[1], pixels.shape[0])
     small = shrink(pixels, settings.long_side)
     mask = None
     if settings.masks is not None:
         full = read_mask(settings.masks, name, max_pixels=settings.max_pixels)
-        if full.shape != pixels.shape[:2]:
-            cause = f"its mask is {full.shape[1]}x{full.shape[0]}, the picture {size[0]}x{size[1]}"
-            raise ImageError(path, cause, "make the mask for the picture as stored, before any EXIF rotation")
+        _check_mask_size(path, (full.shape[1], full.shape[0]), size)
         # Area averaging: a pixel of the smaller picture is usable where everything under it is.
         mask = shrink(full.astype(np.uint8) * 255, settings.long_side) == 255
     return _Picture(name, to_grey(small), mask, size)
+
+
+def _check_name(name: str, path: Path) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ImageError(ascii(str(path)), "its name is not UTF-8, as HDF5 wants it", "rename it") from error
+
+
+def _check_mask_size(path: Path, mask: Size, size: Size) -> None:
+    if mask != size:
+        cause = f"its mask is {mask[0]}x{mask[1]}, the picture {size[0]}x{size[1]}"
+        raise ImageError(path, cause, "make the mask for the picture as stored, before any EXIF rotation")
 
 
 def read_mask(folder: str | Path, name: str, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.bool_]:
@@ -292,10 +367,19 @@ def read_mask(folder: str | Path, name: str, *, max_pixels: int = MAX_PIXELS) ->
     Raises:
         ImageError: there is no such mask, or it can't be read.
     """
+    return read_grey(mask_path(folder, name), max_pixels=max_pixels) > 0
+
+
+def mask_path(folder: str | Path, name: str) -> Path:
+    """The file that `read_mask` reads.
+
+    Raises:
+        ImageError: there is none.
+    """
     plain = Path(folder) / name
     for candidate in (plain, plain.with_name(plain.name + ".png"), plain.with_suffix(".png")):
         if candidate.is_file():
-            return read_grey(candidate, max_pixels=max_pixels) > 0
+            return candidate
     raise ImageError(plain, f"no mask for picture {name!r}", "add one, or leave --masks out")
 
 
@@ -304,7 +388,7 @@ def _extract_batch(
     batch: list[_Picture | tuple[str, str]],
     settings: ExtractionSettings,
     report: ExtractionReport,
-) -> Iterator[tuple[_Picture, Features]]:
+) -> Iterator[_Found]:
     pictures = [item for item in batch if isinstance(item, _Picture)]
     report.failures += [item for item in batch if not isinstance(item, _Picture)]
     if not pictures:
@@ -321,12 +405,13 @@ def _extract_batch(
             return
         height, width = pictures[0].grey.shape
         cause = (
-            f"{pictures[0].name}: out of memory at {width}x{height} pixels; work at a smaller size (--resize)"
+            f"{pictures[0].name}: out of memory at {width}x{height} pixels; work at a smaller size (--resize) or in "
+            "tiles (--tile)"
         )
         report.failures.append((pictures[0].name, cause))
         return
     for picture, features in zip(pictures, found, strict=True):
-        yield picture, features.resized(picture.size)
+        yield _Found(picture.name, features.resized(picture.size), picture.uncertainty, _why_none(picture))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -19,6 +19,8 @@ from lfnet.images import MAX_PIXELS, ImageError, opened, read_grey, to_grey, whi
 
 _BLOCK_ROWS = 256
 """Rows that are looked through at a time."""
+_FORMATS = {False: ("TIFF", "PNG", "JPEG2000"), True: ("TIFF", "PNG", "JPEG2000", "JPEG", "MPO")}
+"""Pillow's names of formats that are read by rows, for pictures that fit into memory and for larger ones."""
 _CACHE_MEGABYTES = 64
 """What GDAL may keep of blocks that it has decoded."""
 
@@ -120,9 +122,9 @@ def _grey(pixels: NDArray, white: int | None) -> NDArray[np.float32]:
 def open_rows(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Rows]:
     """A file as rows.
 
-    Files that GDAL reads by rows (GeoTIFF and other TIFF, JPEG, PNG, JPEG 2000) are never whole in memory, and may have
-    any size; this needs rasterio (extra `large`). Without it, and for all other files, Pillow decodes the whole, in one
-    to four bytes a pixel.
+    Files that GDAL reads by rows (GeoTIFF and other TIFF, PNG, JPEG 2000) are never whole in memory, and may have any
+    size; this needs rasterio (extra `large`). Without it, and for all other files, Pillow decodes the whole, in one to
+    four bytes a pixel. JPEG beyond `max_pixels` is read by rows too: GDAL's decoder rounds otherwise than Pillow's.
 
     Args:
         path: a picture, as stored: EXIF orientation is not applied.
@@ -135,7 +137,7 @@ def open_rows(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Row
         ImageError: the file is missing, is no picture, is damaged, or too large to be decoded as a whole.
     """
     with opened(path) as picture:
-        raster = _by_rows(path, picture)
+        raster = _by_rows(path, picture, max_pixels)
         if raster is None:
             _check_size(path, picture.size, max_pixels)
             yield _whole(path, picture, max_pixels)
@@ -146,9 +148,10 @@ def open_rows(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Row
         yield _RasterRows(Path(path), raster)
 
 
-def _by_rows(path: str | Path, picture: Image.Image) -> Any | None:
-    """The file as GDAL opens it; None where it is for Pillow: palettes, inks, bits, floating values."""
-    if find_spec("rasterio") is None or picture.format not in ("TIFF", "JPEG", "PNG", "JPEG2000", "MPO"):
+def _by_rows(path: str | Path, picture: Image.Image, max_pixels: int) -> Any | None:
+    """The file as GDAL opens it; None where it is for Pillow: palettes, inks, bits, floating values, smaller JPEG."""
+    large = picture.width * picture.height > max_pixels
+    if find_spec("rasterio") is None or picture.format not in _FORMATS[large]:
         return None
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning, RasterioError

@@ -277,7 +277,7 @@ def _decode(
             raise ImageError(
                 path,
                 f"{width}x{height} pixels are more than the limit of {max_pixels / 1e6:g} megapixels",
-                "scale the picture down, or raise the limit (--max-megapixels, max_pixels)",
+                "work in tiles (--tile 1024), or raise the limit (--max-megapixels, max_pixels)",
             )
         try:
             picture.load()

@@ -14,10 +14,12 @@ from PIL import Image
 from lfnet.errors import UserError
 from lfnet.features import Features, Matches
 from lfnet.file_matching import MatchSettings, match_features
+from lfnet.image_rows import open_rows
 from lfnet.images import MAX_PIXELS, read_image, shrink
 from lfnet.matching import Geometry
 from lfnet.models.config import ExtractionSettings
 from lfnet.models.lfnet import LFNet
+from lfnet.models.tiles import TileSettings
 from lfnet.models.weights import resolve_weights
 
 Picture: TypeAlias = Union[str, "os.PathLike[str]", NDArray, Image.Image]
@@ -33,6 +35,7 @@ def extract(
     resize: int | None = 1600,
     device: str = "cpu",
     exif_rotate: bool = False,
+    tile: int | None = None,
 ) -> Features:
     """The local features of one picture.
 
@@ -45,10 +48,12 @@ def extract(
             is used where it is and as it is.
         max_keypoints: most keypoints, the best by score.
         mask: (H, W), true where keypoints may be; None: everywhere.
-        resize: long side that larger pictures are worked at, in pixels; None: as they are.
+        resize: long side that larger pictures are worked at, in pixels; None: as they are. Not used with `tile`.
         device: "cpu", "cuda" or "cuda:N"; not used with a network of your own.
         exif_rotate: turn a file upright as its EXIF orientation says. Otherwise it stays as stored, as in COLMAP and in
             features files; OpenCV's `imread` turns, Pillow's `open` does not.
+        tile: side of tiles, in pixels, that a picture too large for memory is worked in, at full size; a file is read
+            by rows where its format allows it (see `lfnet.image_rows.open_rows`). The features are those of the whole.
 
     Returns:
         Features in pixels of the picture given, best score first.
@@ -59,6 +64,9 @@ def extract(
         ValueError: an array of another shape or type, or a mask of another size.
         TypeError: none of these.
     """
+    if tile is not None:
+        model = weights if isinstance(weights, LFNet) else _network(weights, device)
+        return _extract_in_tiles(picture, model, max_keypoints, mask, exif_rotate, tile)
     image = _pixels(picture, exif_rotate)
     if mask is not None and np.shape(mask) != image.shape[:2]:
         raise UserError(f"mask: expected {image.shape[:2]}, the picture's height and width, got {np.shape(mask)}")
@@ -69,6 +77,18 @@ def extract(
     settings = ExtractionSettings(max_keypoints=max_keypoints)
     features = model.extract([small], mask=None if usable is None else [usable], settings=settings)[0]
     return features.resized((image.shape[1], image.shape[0]))
+
+
+def _extract_in_tiles(
+    picture: Picture, model: LFNet, max_keypoints: int, mask: NDArray | None, exif_rotate: bool, tile: int
+) -> Features:
+    settings, tiles = ExtractionSettings(max_keypoints=max_keypoints), TileSettings(tile)
+    if not isinstance(picture, (str, os.PathLike)):
+        return model.extract_in_tiles(_pixels(picture, exif_rotate), mask=mask, settings=settings, tiles=tiles)
+    if exif_rotate:
+        raise UserError("exif_rotate: tiles are read as the file stores them; leave exif_rotate or tile out")
+    with open_rows(Path(picture)) as rows:
+        return model.extract_in_tiles(rows, mask=mask, settings=settings, tiles=tiles)
 
 
 def match(

@@ -62,6 +62,7 @@ def run(command: Command) -> int:
             batch_size=command.batch_size or (8 if next(model.parameters()).is_cuda else 1),
             overwrite=command.overwrite,
             progress=bar.update,
+            look=lambda done, count: bar.set_postfix_str(f"tile {done} of {count}"),
         )
     return _tell(report, command.output)
 

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lfnet.errors import UserError
@@ -128,26 +130,26 @@ class _OctaveOfRows:
         """Rows from edge to edge; those asked for last are kept for the next tile beside."""
         if self._kept is None or self._kept[0] != rows:
             self._kept = None
-            image = self._resized(self._picture, rows)
+            image = self._resized(self._picture.rows, rows)
             if self._mask is None:
                 valid = torch.ones_like(image, dtype=torch.bool)
             else:
                 # As in `resize_to_octave`: a pixel counts where all that it is made of does.
-                valid = self._resized(self._mask, rows) > 0.999
+                read = self._mask.rows
+                valid = self._resized(lambda start, stop: (read(start, stop) > 0).astype(np.float32), rows) > 0.999
             self._kept = rows, (image, valid)
         return self._kept[1]
 
-    def _resized(self, picture: Rows, rows: Stretch) -> Float[Tensor, "1 1 H W"]:
+    def _resized(self, read: Callable[[int, int], NDArray[np.float32]], rows: Stretch) -> Float[Tensor, "1 1 H W"]:
         antialias = self._octave < 1
-        width, height = picture.size
+        width, height = self._picture.size
         places, _ = rows.taps(height, antialias=antialias)
         source = Stretch(int(places.min()), int(places.max()) + 1, height)
         columns = Stretch(0, width, width), Stretch(0, self.shape[1], self.shape[1])
         narrow = torch.empty(1, 1, source.length, self.shape[1])
         for start in range(source.start, source.stop, _CHUNK):
             stop = min(start + _CHUNK, source.stop)
-            values = picture.rows(start, stop)
-            chunk = torch.from_numpy(values)[None, None]
+            chunk = torch.from_numpy(read(start, stop))[None, None]
             narrow[:, :, start - source.start : stop - source.start] = resize_axis(
                 chunk, -1, *columns, antialias=antialias
             )
