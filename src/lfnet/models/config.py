@@ -91,13 +91,19 @@ class OrientationConfig:
     construction too: at keypoints alone, it scores the angles of an upright log-polar patch, where a turn is a shift,
     on what the descriptor's first two convolutions say of it. These features are then turned by the angle: each patch
     is read and convolved once, and orientation sees with the descriptor's eyes."""
+    hidden: int = 0
+    """Channels of the network that scores the angles of "shared"; 0 scores them by one linear layer."""
+    turning: Literal["best", "chances"] = "best"
+    """How "shared" turns features: by the angle of highest score, or by every angle at once, weighed by its chance.
+    "chances" describes a place with two likely orientations by both, whichever of them wins in another view, and lets
+    the loss of the descriptor teach the angles."""
     window_sigma: float = 5.0
     """Deviation in pixels of the Gaussian window of "gradient"."""
     compression: float = 1.0
     """Exponent of the gradient magnitude in "gradient": 1 keeps it, 0 counts every direction alike."""
 
     def __post_init__(self) -> None:
-        require_at_least(self, "orientation", {"window_sigma": 0.1, "compression": 0})
+        require_at_least(self, "orientation", {"hidden": 0, "window_sigma": 0.1, "compression": 0})
 
 
 @dataclass(frozen=True)
@@ -196,9 +202,16 @@ class LFNetConfig:
     most 1, to this power (paper: 0). A score is relative to its window, so flat areas have high ones too; above 0, they
     come last."""
 
+    orientation_preference: float = 0.0
+    """Scores of keypoints are multiplied by the chance of their orientation to this power (paper: 0), where orientation
+    is shared. Above 0, places with one clear orientation are kept before those with none."""
+    candidates: float = 1.0
+    """Keypoints whose orientation is looked at for each that is kept; above 1, `orientation_preference` can choose."""
+
     def __post_init__(self) -> None:
         check_octaves(self.octaves)
-        require_at_least(self, "model", {"octave_preference": 0, "contrast_preference": 0})
+        preferences = ("octave_preference", "contrast_preference", "orientation_preference")
+        require_at_least(self, "model", {**dict.fromkeys(preferences, 0), "candidates": 1})
         if self.orientation.mode == "shared" and self.patches.sampling != "log-polar":
             raise ConfigError(
                 'orientation.mode "shared" reads angles off log-polar patches; set patches.sampling to "log-polar" too'

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lfnet.models.config import DescriptorConfig, PatchConfig
+from lfnet.models.config import DescriptorConfig, OrientationConfig, PatchConfig
 from lfnet.models.layers import conv_norm, wrapped
-from lfnet.models.orientation import AngleScores
+from lfnet.models.orientation import AngleNetwork, AngleScores, angle_weights, best_angles
 from lfnet.models.patches import normalize_patches
 
 if TYPE_CHECKING:
@@ -26,9 +25,11 @@ class Descriptor(nn.Module):
     convolutions say of them is turned before the rest sees it.
     """
 
-    def __init__(self, config: DescriptorConfig, patches: PatchConfig, shared: bool = False) -> None:
+    def __init__(self, config: DescriptorConfig, patches: PatchConfig, orientation: OrientationConfig) -> None:
         super().__init__()
+        shared = orientation.mode == "shared"
         self.config = config
+        self.by_chances = shared and orientation.turning == "chances"
         self.round = patches.sampling == "log-polar"
         layers: list[nn.Module] = []
         inputs, (height, width) = 1, patches.shape
@@ -38,7 +39,12 @@ class Descriptor(nn.Module):
             layers += [nn.Conv2d(inputs, outputs, 3, stride, padding, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
             inputs, height, width = outputs, (height + 1) // 2, (width + stride[1] - 1) // stride[1]
         self.convolutions = nn.Sequential(*layers)
-        self.angles = AngleScores(config.channels[TURNED - 1], (patches.rings + 3) // 4) if shared else None
+        turning, rings = config.channels[TURNED - 1], (patches.rings + 3) // 4
+        self.angles = None
+        if shared and orientation.hidden:
+            self.angles = AngleNetwork(turning, rings, orientation.hidden)
+        elif shared:
+            self.angles = AngleScores(turning, rings)
         self.hidden = nn.Linear(inputs * height * width, config.hidden, bias=False)
         self.hidden_norm = nn.BatchNorm1d(config.hidden)
         self.output = nn.Linear(config.hidden, config.dimension)
@@ -60,6 +66,12 @@ class Descriptor(nn.Module):
         assert self.angles is not None
         return self.angles(features)
 
+    def turn(self, features: Float[Tensor, "N C r A"], logits: Float[Tensor, "N A"]) -> Float[Tensor, "N C r V"]:
+        """Features as `finish` wants them, turned as the scores of their angles say."""
+        if self.by_chances:
+            return turned(features, torch.softmax(logits, -1))
+        return turned(features, angle_weights(best_angles(logits), features.shape[-1]))
+
     def finish(self, features: Float[Tensor, "N C r V"]) -> Float[Tensor, "N D"]:
         """Descriptors, rows of unit length, from what the first two convolutions say; angles with one more each way."""
         features = self._convolve(features, slice(TURNED, None))
@@ -79,25 +91,15 @@ TURNED = 2
 """Convolutions before features are turned, where orientation is shared."""
 
 
-def turned(features: Float[Tensor, "N C R A"], orientations: Float[Tensor, "N 2"]) -> Float[Tensor, "N C R V"]:
-    """Features over angles, as they would be if the first angle were the orientation (cos, sin); one more each way.
+def turned(features: Float[Tensor, "N C R A"], weights: Float[Tensor, "N A"]) -> Float[Tensor, "N C R V"]:
+    """Features over angles, as they would be if another angle were the first; one more each way.
 
-    Between angles they are interpolated by cubic convolution (Keys, 1981).
+    Args:
+        features: what is turned.
+        weights: how much each angle counts as the first: `angle_weights` of an orientation, or chances.
     """
     bins = features.shape[-1]
-    position = torch.atan2(orientations[:, 1], orientations[:, 0]) * (bins / (2 * math.pi))
-    whole = position.floor()
-    near, step = (position - whole)[:, None], torch.arange(-1, 3, device=features.device)
-    weights = _cubic((near - step).abs())
-    columns = (whole.long()[:, None] + step) % bins
-    # One row of weights a keypoint; that of the next angle is the same, shifted by one.
-    row = torch.zeros_like(weights[:, :1]).expand(-1, bins).scatter(1, columns, weights).to(features.dtype)
     shift = torch.arange(bins, device=features.device) - torch.arange(-1, bins + 1, device=features.device)[:, None]
-    rows = row[:, shift % bins]
+    # One row of weights a keypoint; that of the next angle is the same, shifted by one.
+    rows = weights.to(features.dtype)[:, shift % bins]
     return (rows[:, None] @ features.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
-def _cubic(distance: Tensor) -> Tensor:
-    near = (1.5 * distance - 2.5) * distance * distance + 1
-    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
-    return torch.where(distance < 1, near, torch.where(distance < 2, far, 0.0))

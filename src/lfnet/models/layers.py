@@ -39,7 +39,7 @@ def convolve(
     """
     if torch.jit.is_tracing() or inputs.shape[1] > 1 or inputs.is_cuda:
         kernels = kernels.contiguous(memory_format=torch.channels_last)
-        return F.conv2d(inputs, kernels, bias, conv.stride, conv.padding)
+        return F.conv2d(inputs, kernels, bias, conv.stride, conv.padding, conv.dilation)
     assert not isinstance(conv.padding, str)
     (high, wide), (down, across), (y, x) = kernels.shape[-2:], conv.stride, conv.padding
     padded = F.pad(inputs[:, 0], (x, x, y, y))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,7 @@ from lfnet.models.descriptor import Descriptor, turned
 from lfnet.models.detector import Detector, DetectorMaps
 from lfnet.models.inputs import is_blank, local_contrast, normalize_pictures, resize_to_octave
 from lfnet.models.keypoints import Keypoints, detect_keypoints, upright, usable_pixels
-from lfnet.models.orientation import best_angles
+from lfnet.models.orientation import angle_weights, best_angles, surest
 from lfnet.models.patches import Mosaic, make_mosaic, sample_patches
 from lfnet.models.pyramid import CANDIDATES, MIN_SIDE, Octave, choose, in_pixels_of_the_picture
 
@@ -35,7 +37,7 @@ class Network(nn.Module):
         self.config = config or LFNetConfig()
         self.detector = Detector(self.config)
         self.shared = self.config.orientation.mode == "shared"
-        self.descriptor = Descriptor(self.config.descriptor, self.config.patches, self.shared)
+        self.descriptor = Descriptor(self.config.descriptor, self.config.patches, self.config.orientation)
         for module in self.modules():
             if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
                 module.momentum = self.config.norm_momentum
@@ -91,19 +93,28 @@ class Network(nn.Module):
         """The patches that the descriptor sees."""
         return sample_patches(mosaic, points, scales, orientations, self.config.patches)
 
-    def orient(self, mosaic: Mosaic, keypoints: Keypoints) -> Keypoints:
-        """Keypoints with the orientations that their patches show; as they are where the maps gave orientations."""
+    def look(self, mosaic: Mosaic, keypoints: Keypoints) -> tuple[Keypoints, Float[Tensor, "B K D"]]:
+        """Keypoints with the orientations that extraction gives them, and their descriptors."""
         if not self.shared:
-            return keypoints
-        logits = self.orientation_logits(mosaic, keypoints.points, keypoints.scales)
-        return keypoints._replace(orientations=best_angles(logits))
+            rows = self.describe_at(mosaic, keypoints.points, keypoints.scales, keypoints.orientations)
+            return keypoints, rows
+        shape = keypoints.points.shape[:2]
+        features = self.features_at(mosaic, keypoints.points, keypoints.scales)
+        logits = self.descriptor.angle_scores(features)
+        oriented = keypoints._replace(orientations=best_angles(logits).unflatten(0, shape))
+        return oriented, self.descriptor.finish(self.descriptor.turn(features, logits)).unflatten(0, shape)
+
+    def features_at(
+        self, mosaic: Mosaic, points: Float[Tensor, "B K 2"], scales: Float[Tensor, "B K"]
+    ) -> Float[Tensor, "N C r A"]:
+        """What is read off upright patches at the B K places, for orientation and descriptor alike."""
+        return self.descriptor.begin(self.patches_at(mosaic, points, scales, upright(points)).flatten(0, 1))
 
     def orientation_logits(
         self, mosaic: Mosaic, points: Float[Tensor, "B K 2"], scales: Float[Tensor, "B K"]
     ) -> Float[Tensor, "B K A"]:
         """Scores of A angles at given places, read off upright patches (orientation mode "shared" alone)."""
-        patches = self.patches_at(mosaic, points, scales, upright(points)).flatten(0, 1)
-        return self.descriptor.angle_scores(self.descriptor.begin(patches)).unflatten(0, points.shape[:2])
+        return self.descriptor.angle_scores(self.features_at(mosaic, points, scales)).unflatten(0, points.shape[:2])
 
     def describe_at(
         self,
@@ -121,8 +132,9 @@ class Network(nn.Module):
             orientations: (cos, sin).
         """
         if self.shared:
-            patches = self.patches_at(mosaic, points, scales, upright(points)).flatten(0, 1)
-            rows = self.descriptor.finish(turned(self.descriptor.begin(patches), orientations.flatten(0, 1)))
+            features = self.features_at(mosaic, points, scales)
+            weights = angle_weights(orientations.flatten(0, 1), features.shape[-1])
+            rows = self.descriptor.finish(turned(features, weights))
         else:
             rows = self.descriptor(self.patches_at(mosaic, points, scales, orientations).flatten(0, 1))
         return rows.unflatten(0, points.shape[:2])
@@ -164,9 +176,14 @@ class Network(nn.Module):
         """Pixels without keypoints along the edges of every octave."""
         return self.config.keypoints.border if settings.border is None else settings.border
 
+    def looked_at(self, settings: ExtractionSettings) -> int:
+        """How many keypoints of a picture are looked at, those that are kept among them."""
+        has_a_say = self.shared and self.config.orientation_preference > 0 and not settings.upright
+        return math.ceil(settings.max_keypoints * (self.config.candidates if has_a_say else 1))
+
     def candidates(self, settings: ExtractionSettings) -> int:
         """How many keypoints of each octave those of the picture are chosen among."""
-        return settings.max_keypoints * (CANDIDATES if settings.min_distance > 0 else 1)
+        return self.looked_at(settings) * (CANDIDATES if settings.min_distance > 0 else 1)
 
     def keypoints_of(
         self, maps: DetectorMaps, usable: Bool[Tensor, "B 1 H W"], settings: ExtractionSettings
@@ -187,44 +204,64 @@ class Network(nn.Module):
     ) -> tuple[Keypoints, Float[Tensor, "N D"]]:
         """The best keypoints of all octaves of a picture, described, and these alone."""
         whole = in_pixels_of_the_picture(octaves, image)
-        order = choose(octaves, whole, settings, (image.shape[-2], image.shape[-1]))
+        order = self.choice(octaves, whole, settings, (image.shape[-2], image.shape[-1]))
         if torch.jit.is_tracing():  # ONNX can't reshape what is empty: one more is described, and left out below.
-            order = F.pad(order, (0, 1))
+            order = F.pad(order, (1, 0))
         kept = Keypoints(*(column[:, order] for column in whole))
         if settings.upright:
             kept = kept._replace(orientations=upright(kept.points))
         if not torch.jit.is_tracing() and not len(order):
             return kept, image.new_zeros(0, self.config.descriptor.dimension)
         with torch.autocast(image.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
-            kept, descriptors = self._described(octaves, order, kept, settings.upright)
+            kept, descriptors = self._described(octaves, order, kept, settings)
         if torch.jit.is_tracing():
-            return Keypoints(*(column[:, :-1] for column in kept)), descriptors[:-1]
+            return Keypoints(*(column[:, 1:] for column in kept)), descriptors[1:]
         return kept, descriptors
 
+    def choice(
+        self, octaves: list[Octave], whole: Keypoints, settings: ExtractionSettings, shape: tuple[int, int]
+    ) -> Int[Tensor, "N"]:
+        """Which keypoints of one picture are looked at, best first; see `pyramid.choose`."""
+        return choose(octaves, whole, dataclasses.replace(settings, max_keypoints=self.looked_at(settings)), shape)
+
     def _described(
-        self, octaves: list[Octave], order: Int[Tensor, "N"], kept: Keypoints, level: bool
-    ) -> tuple[Keypoints, Float[Tensor, "N D"]]:
-        """Orientations, unless they come from the maps or all are `level`, and descriptors of what is kept."""
+        self, octaves: list[Octave], order: Int[Tensor, "N"], kept: Keypoints, settings: ExtractionSettings
+    ) -> tuple[Keypoints, Float[Tensor, "M D"]]:
+        """The keypoints that are kept of those looked at, with orientations, and their descriptors."""
         if self.config.patches.sampling == "square":
             return kept, self.descriptor(self._square_patches(octaves, order, kept.orientations))
         mosaic = octaves[0].mosaic
         assert mosaic is not None
-        return self.oriented(mosaic, kept, level)
+        kept, rows, _ = self.oriented(mosaic, kept, settings)
+        return kept, rows
 
-    def oriented(self, mosaic: Mosaic, kept: Keypoints, level: bool) -> tuple[Keypoints, Float[Tensor, "N D"]]:
-        """Keypoints of one picture with orientations read off patches, where that is how; and their descriptors.
+    def oriented(
+        self, mosaic: Mosaic, keypoints: Keypoints, settings: ExtractionSettings
+    ) -> tuple[Keypoints, Float[Tensor, "M D"], Int[Tensor, "M"]]:
+        """Orientations read off patches, where that is how, and descriptors.
 
         Args:
             mosaic: in which every patch is read.
-            kept: in pixels of the mosaic's picture.
-            level: leave orientations as they are.
+            keypoints: of one picture, in pixels of the mosaic's.
+            settings: how many are kept, how good, and whether orientations stay level.
+
+        Returns:
+            Those that are kept, best first; their descriptors; which of the given ones they are.
         """
-        if not self.shared:
-            return kept, self.describe_at(mosaic, kept.points, kept.scales, kept.orientations)[0]
-        features = self.descriptor.begin(self.patches_at(mosaic, kept.points, kept.scales, upright(kept.points))[0])
-        if not level:
-            kept = kept._replace(orientations=best_angles(self.descriptor.angle_scores(features))[None])
-        return kept, self.descriptor.finish(turned(features, kept.orientations[0]))
+        every = torch.arange(keypoints.points.shape[1], device=keypoints.points.device)
+        if settings.upright or not self.shared:
+            rows = self.describe_at(mosaic, keypoints.points, keypoints.scales, keypoints.orientations)[0]
+            return keypoints, rows, every
+        features = self.features_at(mosaic, keypoints.points, keypoints.scales)
+        logits = self.descriptor.angle_scores(features)
+        keypoints = keypoints._replace(orientations=best_angles(logits)[None])
+        if self.config.orientation_preference > 0:
+            scores = keypoints.scores[0] * surest(logits) ** self.config.orientation_preference
+            every = scores.argsort(descending=True, stable=True)[: settings.max_keypoints]
+            every = every[scores[every] >= settings.min_score]
+            keypoints = Keypoints(*(column[:, every] for column in keypoints._replace(scores=scores[None])))
+            features, logits = features[every], logits[every]
+        return keypoints, self.descriptor.finish(self.descriptor.turn(features, logits)), every
 
     def _square_patches(
         self, octaves: list[Octave], order: Int[Tensor, "N"], orientations: Float[Tensor, "1 N 2"]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lfnet.geometry.filters import gaussian_blur, gradients, grow
 from lfnet.geometry.resize import enlarge
 from lfnet.models.config import OrientationConfig
+from lfnet.models.layers import conv_norm, wrapped
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -107,6 +108,26 @@ class AngleScores(nn.Module):
         return here + before.roll(1, -1) + after.roll(-1, -1)
 
 
+class AngleNetwork(nn.Module):
+    """Scores every angle as `AngleScores` does, by a small network that also sees its neighbours four angles away."""
+
+    def __init__(self, channels: int, rings: int, hidden: int) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(channels, hidden, (rings, 3))
+        self.look = nn.Conv2d(hidden, hidden, (1, 3), dilation=(1, 2))
+        self.norms = nn.ModuleList([nn.BatchNorm2d(hidden), nn.BatchNorm2d(hidden)])
+        self.score = nn.Conv2d(hidden, 1, (1, 3))
+
+    def forward(self, features: Float[Tensor, "N C R A"]) -> Float[Tensor, "N A"]:
+        """Scores, as logits, of the angles 2 pi a / A."""
+        entered, looked = self.norms
+        assert isinstance(entered, nn.BatchNorm2d)
+        assert isinstance(looked, nn.BatchNorm2d)
+        seen = F.relu(conv_norm(self.enter, entered, wrapped(features)), inplace=True)
+        seen = seen + F.relu(conv_norm(self.look, looked, wrapped(seen, 2, 2)), inplace=True)
+        return self.score(wrapped(seen)).float()[:, 0, 0]
+
+
 def best_angles(logits: Float[Tensor, "*B A"]) -> Float[Tensor, "*B 2"]:
     """(cos, sin) of the angle of highest score, refined by a parabola through its neighbours; a constant."""
     logits = logits.detach()
@@ -117,3 +138,27 @@ def best_angles(logits: Float[Tensor, "*B A"]) -> Float[Tensor, "*B 2"]:
     offset = (0.5 * (after - before) / bend).clamp(-0.5, 0.5)
     angle = (2 * math.pi / bins) * (best + offset)
     return torch.cat((angle.cos(), angle.sin()), -1)
+
+
+def surest(logits: Float[Tensor, "*B A"]) -> Float[Tensor, "*B"]:
+    """The chance of the angle of highest score and of the two beside it, between which it lies."""
+    chances = torch.softmax(logits.detach(), -1)
+    best = chances.argmax(-1, keepdim=True)
+    near = (best + torch.arange(-1, 2, device=logits.device)) % logits.shape[-1]
+    return chances.gather(-1, near).sum(-1)
+
+
+def angle_weights(orientations: Float[Tensor, "N 2"], bins: int) -> Float[Tensor, "N A"]:
+    """How much of each of A angles is read for an orientation (cos, sin): by cubic convolution (Keys, 1981)."""
+    position = torch.atan2(orientations[:, 1], orientations[:, 0]) * (bins / (2 * math.pi))
+    whole = position.floor()
+    near, step = (position - whole)[:, None], torch.arange(-1, 3, device=orientations.device)
+    weights = _cubic((near - step).abs())
+    columns = (whole.long()[:, None] + step) % bins
+    return torch.zeros_like(weights[:, :1]).expand(-1, bins).scatter(1, columns, weights)
+
+
+def _cubic(distance: Tensor) -> Tensor:
+    near = (1.5 * distance - 2.5) * distance * distance + 1
+    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+    return torch.where(distance < 1, near, torch.where(distance < 2, far, torch.zeros_like(distance)))

@@ -26,7 +26,7 @@ from lfnet.models.inputs import BLANK, CONTRAST_BLOCK, CONTRAST_SIGMA
 from lfnet.models.keypoints import Keypoints, upright
 from lfnet.models.network import Network
 from lfnet.models.patches import Mosaic, coarsest_level, make_mosaic_of_part, part_reach
-from lfnet.models.pyramid import MIN_SIDE, Octave, choose, in_pixels_of_the_picture
+from lfnet.models.pyramid import MIN_SIDE, Octave, in_pixels_of_the_picture
 from lfnet.models.scale_space import EPSILON, MapStatistics, Part
 from lfnet.models.windows import Stretch, Window, resize_axis
 
@@ -203,7 +203,7 @@ def extract_in_tiles(
         found.append(Octave(None, model.weighed(work.search(octave), size, sizes), octave.ratio))
     width, height = picture.size
     whole = in_pixels_of_the_picture(found, torch.zeros(1, 1, 1, device=device))
-    order = choose(found, whole, settings, (height, width))
+    order = model.choice(found, whole, settings, (height, width))
     kept = Keypoints(*(column[:, order] for column in whole))
     if settings.upright:
         kept = kept._replace(orientations=upright(kept.points))
@@ -324,14 +324,20 @@ class _Work:
             start = stop
         return descriptors
 
-    def describe_rings(self, octave: _OctaveOfRows, kept: Keypoints) -> tuple[Keypoints, Float[Tensor, "N D"]]:
-        """Kept keypoints with their orientations, and descriptors, read off log-polar patches of the picture."""
-        descriptors = kept.points.new_zeros(kept.points.shape[1], self.model.config.descriptor.dimension)
-        orientations = kept.orientations.clone()
-        for some, mosaic, them in self._by_tile(octave, kept):
-            them, rows = self.model.oriented(mosaic, them, self.settings.upright)
-            orientations[:, some], descriptors[some] = them.orientations, rows.float()
-        return kept._replace(orientations=orientations), descriptors
+    def describe_rings(self, octave: _OctaveOfRows, given: Keypoints) -> tuple[Keypoints, Float[Tensor, "M D"]]:
+        """The keypoints that are kept, with orientations, and descriptors read off log-polar patches of the picture."""
+        found = []
+        for some, mosaic, them in self._by_tile(octave, given):
+            them, rows, which = self.model.oriented(mosaic, them, self.settings)
+            found.append((some[which], them.scores[0], them.orientations[0], rows.float()))
+        if not found:
+            return given, given.points.new_zeros(0, self.model.config.descriptor.dimension)
+        places, scores, orientations, rows = (torch.cat(column) for column in zip(*found, strict=True))
+        # As if all were of one tile: by their scores, and equal ones in the order in which they were given.
+        order = places.argsort()
+        order = order[scores[order].argsort(descending=True, stable=True)][: self.settings.max_keypoints]
+        kept = Keypoints(*(column[:, places[order]] for column in given))
+        return kept._replace(scores=scores[None, order], orientations=orientations[None, order]), rows[order]
 
     def _by_tile(
         self, octave: _OctaveOfRows, keypoints: Keypoints

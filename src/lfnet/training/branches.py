@@ -30,10 +30,11 @@ from lfnet.models.detector import DetectorMaps
 from lfnet.models.inputs import normalize_pictures
 from lfnet.models.keypoints import Keypoints, detect_keypoints, upright, usable_pixels
 from lfnet.models.lfnet import LFNet
-from lfnet.models.orientation import best_angles
+from lfnet.models.orientation import angle_weights, best_angles
 from lfnet.models.patches import Mosaic
 from lfnet.settings import require_at_least
 from lfnet.training.losses import (
+    agreement_loss,
     angle_loss,
     dual_softmax_loss,
     image_loss,
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
 class StrategyConfig:
     """The losses and how correspondences are made."""
 
+    learns: Literal["both", "descriptor"] = "both"
+    """Which networks learn. "descriptor" leaves the detector as it is: a second stage, with more pairs in a step."""
     keypoints: int = 512
     """K, points painted and keypoints described per picture (paper: 512)."""
     image_weight: float = 3.0
@@ -63,6 +66,9 @@ class StrategyConfig:
     leaves flat for thousands of steps."""
     orientation_weight: float = 0.1
     """lambda_ori."""
+    orientation_loss: Literal["painted", "agreement"] = "painted"
+    """L_ori where orientations are read off patches. "painted" is the cross-entropy to the painter's one angle;
+    "agreement" is -log of the chance that both would draw the same."""
     scale_weight: float = 0.1
     """lambda_s."""
     pair_weight: float = 0.01
@@ -249,9 +255,7 @@ def see(
     return seen
 
 
-def detector_losses(
-    learner: DetectorMaps, target: Target, reach: float, sharpening: bool = False
-) -> dict[str, Tensor]:
+def detector_losses(learner: DetectorMaps, target: Target, reach: float, sharpening: bool = False) -> dict[str, Tensor]:
     """L_im, L_ori and L_s of the learner's maps against what the painter painted, and L_ce if it is asked for."""
     scales = sample(learner.scales, target.points, mode="nearest")[..., 0]
     losses = {
@@ -276,9 +280,7 @@ def correspond(
     generator: torch.Generator,
 ) -> Correspondences:
     """Keypoints of i where j sees them, and where they are in j, with j's own scale and orientation there."""
-    keypoints = detect_keypoints(
-        learner.ranked, learner.usable & visible, strategy.keypoints, model.config.keypoints
-    )
+    keypoints = detect_keypoints(learner.ranked, learner.usable & visible, strategy.keypoints, model.config.keypoints)
     with torch.no_grad():
         warped = j_from_i.points(keypoints.points)
         points_j = warped.points
@@ -308,22 +310,30 @@ def orient_and_describe(
     patches, counts = gather_patches(model, directions, views, level=True)
     features = through_counted(model.descriptor.begin, patches, counts, precision)
     logits = [model.descriptor.angle_scores(each.flatten(0, 1)).unflatten(0, each.shape[:2]) for each in features]
-    directions = paint_angles(directions, logits)
+    directions = paint_angles(directions, logits, strategy)
+    if model.descriptor.by_chances:
+        turned_ones = [
+            model.descriptor.turn(each.flatten(0, 1), scores.flatten(0, 1)).unflatten(0, each.shape[:2])
+            for each, scores in zip(features, logits, strict=True)
+        ]
+        return directions, through_counted(model.descriptor.finish, turned_ones, counts, precision)
     directions = [agreeing(direction, strategy.agreement_degrees) for direction in directions]
     orientations = [
         each
         for direction in directions
         for each in (direction.correspondences.keypoints.orientations, direction.correspondences.orientations_j)
     ]
-    upright_ones = [
-        turned(each.flatten(0, 1), turns.flatten(0, 1)).unflatten(0, each.shape[:2])
+    turned_ones = [
+        turned(each.flatten(0, 1), angle_weights(turns.flatten(0, 1), each.shape[-1])).unflatten(0, each.shape[:2])
         for each, turns in zip(features, orientations, strict=True)
     ]
-    return directions, through_counted(model.descriptor.finish, upright_ones, counts, precision)
+    return directions, through_counted(model.descriptor.finish, turned_ones, counts, precision)
 
 
-def paint_angles(directions: list[Direction], logits: list[Float[Tensor, "B K A"]]) -> list[Direction]:
-    """The angles of highest score as orientations, and L_ori: j's angle, carried along the warp, is what i learns.
+def paint_angles(
+    directions: list[Direction], logits: list[Float[Tensor, "B K A"]], strategy: StrategyConfig
+) -> list[Direction]:
+    """The angles of highest score as orientations, and L_ori: what j sees, carried along the warp, is what i learns.
 
     Args:
         logits: scores of angles, of i and of j of each direction in turn.
@@ -334,9 +344,31 @@ def paint_angles(directions: list[Direction], logits: list[Float[Tensor, "B K A"
         own, painted = best_angles(mine), best_angles(theirs)
         _, target = compensate(safe_inverse(found.jacobian), found.scales_j, painted)
         found = found._replace(keypoints=found.keypoints._replace(orientations=own), orientations_j=painted)
-        losses = {**direction.losses, "orientation": angle_loss(mine, target, found.counts)}
+        if strategy.orientation_loss == "agreement":
+            loss = agreement_loss(mine, carried_chances(theirs, found.jacobian), found.counts)
+        else:
+            loss = angle_loss(mine, target, found.counts)
+        losses = {**direction.losses, "orientation": loss}
         oriented.append(direction._replace(correspondences=found, losses=losses))
     return oriented
+
+
+@torch.no_grad()
+def carried_chances(logits: Float[Tensor, "B K A"], jacobian: Float[Tensor, "B K 2 2"]) -> Float[Tensor, "B K A"]:
+    """The chances of j's angles, carried to i: for each angle of i, that of where the warp turns it.
+
+    Args:
+        logits: scores of angles in j.
+        jacobian: of the warp from i to j.
+    """
+    bins = logits.shape[-1]
+    angles = torch.arange(bins, device=logits.device) * (2 * math.pi / bins)
+    there = jacobian @ torch.stack((angles.cos(), angles.sin()))
+    position = torch.atan2(there[..., 1, :], there[..., 0, :]) * (bins / (2 * math.pi))
+    low = position.floor()
+    index, share = low.long() % bins, position - low
+    chances = torch.softmax(logits, -1)
+    return (1 - share) * chances.gather(-1, index) + share * chances.gather(-1, (index + 1) % bins)
 
 
 @torch.no_grad()
@@ -421,18 +453,17 @@ def descriptor_losses(
         )
         return losses
     hardest = candidate_count(step) if strategy.anneal_negatives else 1
-    index, has_negative = choose_negatives(
-        mine, theirs, places_j, counts, strategy.negative_radius, hardest, generator
-    )
+    index, has_negative = choose_negatives(mine, theirs, places_j, counts, strategy.negative_radius, hardest, generator)
     negatives = theirs.gather(1, index[..., None].expand_as(theirs))
     losses["triplet"] = triplet_loss(mine, theirs, negatives, has_negative, strategy.margin)
     return losses
 
 
 def apply_gradients(model: LFNet, result: StepResult) -> None:
-    """Fill the gradients: L_det's of the detector alone, L_desc's of the descriptor alone."""
-    detector, descriptor = list(model.detector.parameters()), list(model.descriptor.parameters())
-    of_detector = torch.autograd.grad(result.detector_loss, detector, retain_graph=True, allow_unused=True)
-    of_descriptor = torch.autograd.grad(result.descriptor_loss, descriptor, allow_unused=True)
-    for parameter, gradient in zip(detector + descriptor, (*of_detector, *of_descriptor), strict=True):
-        parameter.grad = gradient
+    """Fill the gradients: L_det's of the detector alone, where it learns, L_desc's of the descriptor alone."""
+    for network, loss in ((model.detector, result.detector_loss), (model.descriptor, result.descriptor_loss)):
+        learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        if learning:
+            gradients = torch.autograd.grad(loss, learning, retain_graph=True, allow_unused=True)
+            for parameter, gradient in zip(learning, gradients, strict=True):
+                parameter.grad = gradient

@@ -123,6 +123,8 @@ def train_step(state: TrainingState, config: TrainConfig, batch: Pair, output: P
             `output`/failed_batch.pt.
     """
     state.model.train()
+    if config.strategy.learns == "descriptor":
+        state.model.detector.eval().requires_grad_(False)
     rate = learning_rate(config.optimizer, state.step)
     for optimizer in (state.detector_optimizer, state.descriptor_optimizer):
         for group in optimizer.param_groups:
@@ -166,14 +168,22 @@ def new_state(config: TrainConfig, device: torch.device) -> TrainingState:
 
 def _start(config: TrainConfig, init: str | Path | None, device: torch.device) -> TrainingState:
     state = new_state(config, device)
-    if init is not None:
-        weights = LFNet.from_pretrained(init)
-        if weights.config != config.model:
-            raise ConfigError(
-                f"init {init}: its architecture differs from the configuration's; "
-                "leave the [model] table to the weights, or train from scratch"
-            )
-        state.model.load_state_dict(weights.state_dict())
+    if init is None:
+        return state
+    weights = LFNet.from_pretrained(init)
+    theirs, mine = weights.state_dict(), state.model.state_dict()
+    if config.strategy.learns == "descriptor":
+        # What is new in the second stage starts from random weights; the detector must be the one of the first.
+        fits = {name: tensor for name, tensor in theirs.items() if name in mine and tensor.shape == mine[name].shape}
+        same = all(name in fits for name in mine if name.startswith("detector."))
+    else:
+        fits, same = theirs, weights.config == config.model
+    if not same:
+        raise ConfigError(
+            f"init {init}: its architecture differs from the configuration's; "
+            "leave the [model] table to the weights, or train from scratch"
+        )
+    state.model.load_state_dict({**mine, **fits})
     return state
 
 

@@ -105,6 +105,23 @@ def angle_loss(
     return masked_mean(entropy[..., 0], counts)
 
 
+def agreement_loss(
+    logits: Float[Tensor, "B K A"], painted: Float[Tensor, "B K A"], counts: Bool[Tensor, "B K"]
+) -> Float[Tensor, ""]:
+    """L_ori for scores over A angles: -log of the chance that learner and painter draw the same angle.
+
+    Where the painter is torn between two angles, the learner may take either, and so both become sure of one that both
+    can see; a cross-entropy to the painter's one angle would teach the learner its doubts.
+
+    Args:
+        logits: of the learner.
+        painted: chances that the painter gives these angles; constants.
+        counts: which points exist in both views.
+    """
+    same = (torch.softmax(logits, -1) * painted).sum(-1)
+    return masked_mean(-(same + 1e-6).log(), counts)
+
+
 def dual_softmax_loss(
     descriptors_i: Float[Tensor, "B K D"],
     descriptors_j: Float[Tensor, "B K D"],

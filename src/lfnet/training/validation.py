@@ -54,20 +54,15 @@ def validate(
     for index in range(config.pairs):
         pair = loader.load(VALIDATION_STEP + index).to(device)
         views = see(model, (pair.a, pair.b), strategy)
-        keypoints = [
-            model.orient(
+        looks = [
+            model.look(
                 seen.mosaic, detect_keypoints(seen.ranked, seen.usable, config.keypoints, model.config.keypoints)
             )
             for seen in views
         ]
         warps = (pair.warp(strategy.depth_tolerance), pair.swapped().warp(strategy.depth_tolerance))
-        descriptors = [
-            model.describe_at(seen.mosaic, found.points, found.scales, found.orientations)
-            for seen, found in zip(views, keypoints, strict=True)
-        ]
         for i, j in ((0, 1), (1, 0)):
-            mine, theirs = (keypoints[i], descriptors[i]), (keypoints[j], descriptors[j])
-            measures = {**_spreads(keypoints[i]), **_measure(model, views[j], mine, theirs, warps[i], config)}
+            measures = {**_spreads(looks[i][0]), **_measure(model, views[j], looks[i], looks[j], warps[i], config)}
             for name, value in measures.items():
                 sums.setdefault(name, []).append(value)
     model.train(was_training)
@@ -110,9 +105,8 @@ def _measure(
 
     scales = sample(view_j.maps.scales, warped.points, mode="nearest")[..., 0]
     upright = orientations_at(view_j.maps, warped.points)
-    there = model.orient(view_j.mosaic, mine._replace(points=warped.points, scales=scales, orientations=upright))
-    rows = model.describe_at(view_j.mosaic, there.points, there.scales, there.orientations)[0][visible]
-    found = torch.cdist(descriptors[0][visible], rows).argmin(1)
+    _, rows = model.look(view_j.mosaic, mine._replace(points=warped.points, scales=scales, orientations=upright))
+    found = torch.cdist(descriptors[0][visible], rows[0][visible]).argmin(1)
 
     def share(errors: np.ndarray) -> float:
         return share_within(errors, [config.threshold])[config.threshold]
