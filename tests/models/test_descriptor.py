@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lfnet.models.descriptor import normalize_patches, turned
 from lfnet.models.lfnet import LFNet
+from lfnet.models.orientation import angle_weights
 from support.tensors import as_input, seeded
 
 
@@ -35,7 +36,7 @@ def test_features_are_turned_by_their_orientation() -> None:
     features = torch.stack([torch.cos(n * (angles - 0.3)) for n in (1, 2)]).view(1, 2, 1, 16).expand(3, 2, 4, 16)
     turns = torch.tensor([0.0, 3 * 2 * math.pi / 16, 0.77])
     directions = torch.stack((turns.cos(), turns.sin()), -1)
-    wide = turned(features, directions)
+    wide = turned(features, angle_weights(directions, 16))
     assert wide.shape == (3, 2, 4, 18)
     torch.testing.assert_close(wide[..., [0, -1]], wide[..., [16, 1]])
     there = wide[..., 1:-1]
@@ -43,8 +44,16 @@ def test_features_are_turned_by_their_orientation() -> None:
     torch.testing.assert_close(there[1], features[1].roll(-3, -1), atol=1e-5, rtol=0)
     expected = torch.stack([torch.cos(n * (angles + 0.77 - 0.3)) for n in (1, 2)])
     torch.testing.assert_close(there[2, :, 0], expected, atol=0.02, rtol=0)
-    back = turned(there, directions * torch.tensor([1.0, -1.0]))[..., 1:-1]
+    back = turned(there, angle_weights(directions * torch.tensor([1.0, -1.0]), 16))[..., 1:-1]
     torch.testing.assert_close(back, features, atol=0.04, rtol=0)
+
+
+def test_features_turned_by_chances_are_the_mean_of_the_turned_ones() -> None:
+    features = torch.randn(1, 2, 4, 16, generator=seeded())
+    chances = torch.zeros(1, 16)
+    chances[0, 3], chances[0, 11] = 0.75, 0.25
+    expected = 0.75 * features.roll(-3, -1) + 0.25 * features.roll(-11, -1)
+    torch.testing.assert_close(turned(features, chances)[..., 1:-1], expected)
 
 
 def test_a_turned_patch_has_the_descriptor_of_the_upright_one(lean_model: LFNet, camera: NDArray[np.uint8]) -> None:

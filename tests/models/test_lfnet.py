@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,8 +18,10 @@ from lfnet.models.config import (
     PatchConfig,
 )
 from lfnet.models.lfnet import LFNet
+from lfnet.models.orientation import surest
 from support.made_features import assert_same_features
-from support.networks import BlobDetector
+from support.networks import BlobDetector, chances_config
+from support.tensors import as_input
 
 
 def test_defaults_are_the_paper_s(paper_model: LFNet) -> None:
@@ -58,6 +61,43 @@ def test_describe_agrees_with_extract_of_log_polar_patches(lean_model: LFNet, ca
     assert {1, 2} == set(np.round(features.scales).astype(int))
     rows = lean_model.describe(camera[:201, :187], features.keypoints, features.scales, features.orientations)
     np.testing.assert_allclose(rows, features.descriptors, atol=2e-3)
+
+
+def chances_model() -> LFNet:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return LFNet(chances_config()).eval()
+
+
+def test_describe_agrees_with_extract_where_features_are_turned_by_chances(camera: NDArray[np.uint8]) -> None:
+    """The network's own orientations are described by all angles, as in extraction; another one by itself."""
+    model = chances_model()
+    features = model.extract(camera[:201, :187], settings=ExtractionSettings(max_keypoints=100))[0]
+    given = (camera[:201, :187], features.keypoints, features.scales)
+    np.testing.assert_allclose(model.describe(*given, features.orientations), features.descriptors, atol=2e-3)
+    other = model.describe(*given, features.orientations + 0.5)
+    assert np.abs(other - features.descriptors).max() > 0.02
+
+
+def test_keypoints_are_chosen_by_how_sure_their_orientation_is(camera: NDArray[np.uint8]) -> None:
+    """Of half as many more than are wanted, the best by score times chance are kept, in this order."""
+    model = chances_model()
+    plain = LFNet(dataclasses.replace(model.config, orientation_preference=0.0)).eval()
+    plain.load_state_dict(model.state_dict())
+    picture, settings = camera[:201, :187], ExtractionSettings(max_keypoints=60, octaves=(1.0,))
+    looked_at = plain.extract(picture, settings=dataclasses.replace(settings, max_keypoints=90))[0]
+    places = torch.from_numpy(looked_at.keypoints)[None]
+    with torch.no_grad():
+        mosaic = model.mosaic(as_input(picture))
+        logits = model.orientation_logits(mosaic, places, torch.from_numpy(looked_at.scales)[None])[0]
+    expected = looked_at.scores * surest(logits).numpy()
+    best = np.argsort(-expected, kind="stable")[:60]
+    features = model.extract(picture, settings=settings)[0]
+    np.testing.assert_allclose(features.scores, expected[best], rtol=1e-4)
+    np.testing.assert_array_equal(features.keypoints, looked_at.keypoints[best])
+    assert not np.array_equal(features.keypoints, looked_at.keypoints[:60])
+    level = model.extract(picture, settings=dataclasses.replace(settings, upright=True))[0]
+    np.testing.assert_array_equal(level.keypoints, looked_at.keypoints[:60])
 
 
 @pytest.mark.parametrize("size", [(16, 16), (17, 40), (61, 33), (200, 255)])

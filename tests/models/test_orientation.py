@@ -6,6 +6,7 @@ import math
 
 import cv2
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -13,7 +14,14 @@ from torch import Tensor
 from lfnet.geometry.filters import gaussian_blur, gradients
 from lfnet.models.config import OrientationConfig
 from lfnet.models.inputs import normalize_pictures
-from lfnet.models.orientation import AngleScores, GradientOrientation, best_angles
+from lfnet.models.orientation import (
+    AngleNetwork,
+    AngleScores,
+    GradientOrientation,
+    angle_weights,
+    best_angles,
+    surest,
+)
 from support.tensors import as_input, everywhere, seeded
 
 
@@ -34,6 +42,29 @@ def test_an_angle_is_scored_with_the_one_before_and_the_one_after() -> None:
         for angle in range(16)
     ]  # fmt: skip
     torch.testing.assert_close(scores(features)[0], torch.stack(expected))
+
+
+def test_scores_of_an_angle_network_shift_with_its_features() -> None:
+    scores = AngleNetwork(2, 3, 8).eval()
+    features = torch.randn(4, 2, 3, 16, generator=seeded())
+    with torch.no_grad():
+        logits, shifted = scores(features), scores(features.roll(5, -1))
+    torch.testing.assert_close(shifted, logits.roll(5, -1), atol=1e-5, rtol=1e-4)
+    assert float(logits.std(-1).min()) > 1e-3
+
+
+def test_the_surest_angle_counts_with_its_neighbours() -> None:
+    chances = torch.tensor([[0.5, 0.1, 0.05, 0.05, 0.05, 0.05, 0.1, 0.1]])
+    assert float(surest(chances.log())) == pytest.approx(0.7)
+
+
+def test_weights_of_an_angle_between_two_are_cubic() -> None:
+    whole, half = torch.tensor([3.0, 15.5]) * (2 * math.pi / 16)
+    rows = angle_weights(torch.stack((torch.stack((whole, half)).cos(), torch.stack((whole, half)).sin()), -1), 16)
+    torch.testing.assert_close(rows[0], torch.eye(16)[3], atol=1e-5, rtol=0)
+    expected = torch.zeros(16)
+    expected[[14, 15, 0, 1]] = torch.tensor([-0.0625, 0.5625, 0.5625, -0.0625])
+    torch.testing.assert_close(rows[1], expected, atol=1e-5, rtol=0)
 
 
 def field_of(picture: Tensor) -> Tensor:

@@ -24,14 +24,15 @@ from lfnet.models.lfnet import LFNet
 from lfnet.models.scale_space import MapStatistics, Part
 from lfnet.models.tiles import TileSettings, needed_overlap
 from lfnet.models.windows import Stretch, Window
-from support.networks import lean_config, tiny_config
+from support.networks import chances_config, lean_config, tiny_config
 
 PAPER = LFNetConfig(detector=DetectorConfig(channels=2, blocks=1), patches=PatchConfig(extent=48.0), octaves=(1.0, 0.6))
 """The paper's kind of network: full resolution, orientations by a head, five scales."""
 TINY = replace(tiny_config(), octaves=(1.0, 0.7071, 0.5), octave_preference=1.0)
 LEAN = replace(lean_config(), octaves=(1.0, 0.5, 0.25), contrast_preference=1.0)
 DERIVED = replace(TINY, detector=replace(TINY.detector, derivatives=True))
-CONFIGS = {"paper": PAPER, "tiny": TINY, "lean": LEAN, "derived": DERIVED}
+CHANCES = replace(chances_config(), octaves=(1.0, 0.5), contrast_preference=1.0)
+CONFIGS = {"paper": PAPER, "tiny": TINY, "lean": LEAN, "derived": DERIVED, "chances": CHANCES}
 
 
 def network(config: LFNetConfig) -> LFNet:

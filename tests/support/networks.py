@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
@@ -43,6 +45,12 @@ def lean_config() -> LFNetConfig:
         descriptor=DescriptorConfig(channels=(4, 8, 8), hidden=16, dimension=32, normalize_patches=True),
         octaves=(1.0, 0.5),
     )
+
+
+def chances_config() -> LFNetConfig:
+    """The same, its angles scored by a network, its features turned by chances, its keypoints chosen by them."""
+    orientation = OrientationConfig(mode="shared", hidden=8, turning="chances")
+    return dataclasses.replace(lean_config(), orientation=orientation, orientation_preference=1.0, candidates=1.5)
 
 
 class BlobDetector(torch.nn.Module):

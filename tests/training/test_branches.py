@@ -25,6 +25,7 @@ from lfnet.training.branches import (
     StrategyConfig,
     agreeing,
     apply_gradients,
+    carried_chances,
     descriptor_losses,
     learn_and_paint,
     see,
@@ -35,7 +36,7 @@ from lfnet.training.losses import (
     triplet_loss,
 )
 from lfnet.training.targets import paint_target
-from support.networks import STRATEGY, lean_config, tiny_config
+from support.networks import STRATEGY, chances_config, lean_config, tiny_config
 from support.tensors import seeded
 
 
@@ -250,6 +251,37 @@ def test_shared_orientations_are_taught_by_j_s_one_angle(pair: Pair) -> None:
     weight = StrategyConfig().orientation_weight
     expected = result.losses["dual_softmax"] + weight * result.losses["orientation"]
     torch.testing.assert_close(result.descriptor_loss, expected)
+
+
+def test_chances_of_angles_are_carried_along_the_warp() -> None:
+    """A sharp peak of j stands in i where the warp turns i's angle onto it; a shear moves each angle by its own."""
+    turn = math.radians(45)
+    rotation = torch.tensor([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+    shear = torch.tensor([[1.0, 1.0], [0.0, 1.0]])
+    logits = 30 * torch.eye(16)[None, [5, 5]]
+    chances = carried_chances(logits, torch.stack((rotation, shear))[None])[0]
+    torch.testing.assert_close(chances[0], torch.eye(16)[3], atol=1e-4, rtol=0)
+    # i's angle of 90 degrees, (0, 1), is sheared to (1, 1): 45 degrees, angle 2 of j.
+    sheared = carried_chances(30 * torch.eye(16)[None, None, 2], shear[None, None])[0, 0]
+    assert int(sheared.argmax()) == 4
+    assert float(sheared[4]) == pytest.approx(1, abs=1e-4)
+
+
+def test_the_descriptor_s_loss_teaches_chances_of_angles(pair: Pair) -> None:
+    strategy = StrategyConfig(keypoints=32, descriptor_loss="dual_softmax", orientation_loss="agreement")
+    model = LFNet(chances_config())
+    result = two_branch_step(model, pair, strategy, 0, seeded())
+    assert "angles.score.weight" in reached(result.losses["dual_softmax"], model.descriptor)
+    apart = model_with_best_angles(model)
+    result = two_branch_step(apart, pair, strategy, 0, seeded())
+    assert not any(name.startswith("angles") for name in reached(result.losses["dual_softmax"], apart.descriptor))
+
+
+def model_with_best_angles(model: LFNet) -> LFNet:
+    orientation = dataclasses.replace(model.config.orientation, turning="best")
+    other = LFNet(dataclasses.replace(model.config, orientation=orientation))
+    other.load_state_dict(model.state_dict())
+    return other
 
 
 def test_both_branches_choose_by_score_and_contrast(pair: Pair) -> None:

@@ -11,9 +11,13 @@ import pytest
 import torch
 
 from lfnet.data.pair import Pair, View
+from lfnet.models.lfnet import LFNet
+from lfnet.models.weights import save_weights
+from lfnet.settings import ConfigError
+from lfnet.training.branches import StrategyConfig
 from lfnet.training.config import OptimizerConfig, TrainConfig
-from lfnet.training.loop import TrainingError, learning_rate, new_state, train_step
-from support.networks import STRATEGY, tiny_config
+from lfnet.training.loop import TrainingError, learning_rate, new_state, start_from, train_step
+from support.networks import STRATEGY, chances_config, lean_config, tiny_config
 
 pytestmark = pytest.mark.slow
 
@@ -105,3 +109,30 @@ def test_views_without_overlap_give_no_loss_but_the_step_goes_on(pair: Pair) -> 
     result = train_step(state, config, Pair(view, pair.b, away))
     assert {name: float(value) for name, value in result.losses.items()} == dict.fromkeys(result.losses, 0.0)
     assert all(bool(torch.isfinite(value).all()) for value in state.model.parameters())
+
+
+def test_a_second_stage_leaves_the_detector_as_it_is(pair: Pair, tmp_path: Path) -> None:
+    """Its batch norm too; what the first stage had is kept, what is new starts anew."""
+    first = LFNet(lean_config())
+    save_weights(tmp_path / "first.safetensors", first.config, first.state_dict())
+    strategy = StrategyConfig(learns="descriptor", keypoints=32, descriptor_loss="dual_softmax")
+    config = dataclasses.replace(tiny_training(), model=chances_config(), strategy=strategy)
+    state = start_from(config, tmp_path / "first.safetensors", torch.device("cpu"))
+    before = {name: value.clone() for name, value in state.model.state_dict().items()}
+    given = first.state_dict()
+    same = [name for name in before if name in given and torch.equal(before[name], given[name])]
+    assert set(given) - set(same) == {"descriptor.angles.score.weight"}
+    train_step(state, config, pair)
+    after = state.model.state_dict()
+    assert [name for name in after if name.startswith("detector.") and not torch.equal(after[name], before[name])] == []
+    learned = [name for name, _ in state.model.descriptor.named_parameters()]
+    assert all(not torch.equal(after[f"descriptor.{name}"], before[f"descriptor.{name}"]) for name in learned)
+
+
+def test_a_second_stage_refuses_another_detector(tmp_path: Path) -> None:
+    first = LFNet(tiny_config())
+    save_weights(tmp_path / "first.safetensors", first.config, first.state_dict())
+    strategy = StrategyConfig(learns="descriptor")
+    config = dataclasses.replace(tiny_training(), model=chances_config(), strategy=strategy)
+    with pytest.raises(ConfigError, match="architecture differs"):
+        start_from(config, tmp_path / "first.safetensors", torch.device("cpu"))

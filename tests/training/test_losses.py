@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lfnet.training.losses import (
+    agreement_loss,
     angle_loss,
     dual_softmax_loss,
     image_loss,
@@ -93,6 +94,25 @@ def test_angle_loss_is_a_cross_entropy_shared_by_two_angles() -> None:
     assert float(angle_loss(logits, target, counts)) == pytest.approx(float(sum(by_hand)) / 2, abs=1e-5)
     counts[0, 1] = False
     assert float(angle_loss(logits, target, counts)) == pytest.approx(float(by_hand[0]), abs=1e-5)
+
+
+def test_agreement_loss_is_the_chance_of_drawing_the_same_angle() -> None:
+    logits = torch.tensor([[[0.6, 0.2, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25]]]).log()
+    painted = torch.tensor([[[0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]])
+    counts = torch.ones(1, 2, dtype=torch.bool)
+    by_hand = [-math.log(0.6 * 0.5 + 0.2 * 0.5), -math.log(0.25)]
+    assert float(agreement_loss(logits, painted, counts)) == pytest.approx(sum(by_hand) / 2, abs=1e-4)
+    counts[0, 1] = False
+    assert float(agreement_loss(logits, painted, counts)) == pytest.approx(by_hand[0], abs=1e-4)
+
+
+def test_a_learner_agrees_with_either_angle_of_a_torn_painter() -> None:
+    """One sure angle of the two costs log 2, whichever it is; being as torn costs more of nothing."""
+    painted = torch.tensor([[[0.5, 0.0, 0.5, 0.0]]])
+    counts = torch.ones(1, 1, dtype=torch.bool)
+    first, second = (agreement_loss(20 * torch.eye(4)[None, None, bin], painted, counts) for bin in (0, 2))
+    assert float(first) == pytest.approx(float(second))
+    assert float(first) == pytest.approx(math.log(2), abs=1e-3)
 
 
 def test_dual_softmax_by_hand() -> None:

@@ -35,6 +35,17 @@ def test_default_is_the_cpu_recipe_without_its_data() -> None:
     assert dataclasses.replace(recipe, data=data, seed=default.seed, card=default.card) == default
 
 
+def test_the_second_stage_of_lean_keeps_the_detector_of_the_first() -> None:
+    first, second = (read_config(REPOSITORY / "configs" / f"{name}.toml") for name in ("lean", "lean_descriptor"))
+    assert second.strategy.learns == "descriptor"
+    theirs, mine = (LFNet(config.model).state_dict() for config in (first, second))
+    assert {name for name in {*theirs, *mine} if name.split(".")[1] != "angles"} <= {*theirs} & {*mine}
+    orientation = dataclasses.replace(first.model.orientation, hidden=24, turning="chances")
+    assert second.model == dataclasses.replace(
+        first.model, orientation=orientation, orientation_preference=1.0, candidates=1.5
+    )
+
+
 @pytest.mark.parametrize("name", ["cpu", "lean"])
 def test_shipped_weights_have_the_architecture_of_their_recipe(name: str) -> None:
     recipe = read_config(REPOSITORY / "configs" / f"{name}.toml")

@@ -92,14 +92,15 @@ def run(command: Command) -> int:
     from tqdm import tqdm
 
     from lfnet.models.weights import describe_weights
-    from lfnet.training.config import build_config, default_tables, laid_over, read_tables
+    from lfnet.training.config import build_config, default_tables, read_tables
     from lfnet.training.loop import Progress, train
 
     tables = default_tables() if command.config is None else read_tables(command.config)
     if command.init is not None:
+        # A second stage may have another descriptor: then the configuration says which.
         second_stage = tables.get("strategy", {}).get("learns") == "descriptor"
-        model = describe_weights(command.init)["config"]
-        tables["model"] = laid_over(model, tables.get("model", {})) if second_stage else model
+        if not (second_stage and "model" in tables):
+            tables["model"] = describe_weights(command.init)["config"]
     settings = build_config(tables, command.overrides())
     device = str(command.machine.pick())
     with tqdm(total=settings.optimizer.steps, unit="step", dynamic_ncols=True, disable=None) as bar:

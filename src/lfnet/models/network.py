@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
 
+OWN_ANGLE = math.cos(math.radians(1))
+"""An orientation nearer than this to the one that the network reads is taken for the network's own."""
+
+
 class Network(nn.Module):
     """Detector and descriptor with one configuration.
 
@@ -129,11 +133,17 @@ class Network(nn.Module):
             mosaic: of normalised pictures, by `mosaic`.
             points: (x, y) in pixels.
             scales: see `PatchConfig.extent`.
-            orientations: (cos, sin).
+            orientations: (cos, sin). Where features are turned by chances, one that the network reads itself is
+                described as extraction does, by all angles; any other by itself alone.
         """
         if self.shared:
             features = self.features_at(mosaic, points, scales)
-            weights = angle_weights(orientations.flatten(0, 1), features.shape[-1])
+            given = orientations.flatten(0, 1)
+            weights = angle_weights(given, features.shape[-1])
+            if self.descriptor.by_chances:
+                logits = self.descriptor.angle_scores(features)
+                own = (best_angles(logits) * given).sum(-1, keepdim=True) > OWN_ANGLE
+                weights = torch.where(own, torch.softmax(logits, -1), weights)
             rows = self.descriptor.finish(turned(features, weights))
         else:
             rows = self.descriptor(self.patches_at(mosaic, points, scales, orientations).flatten(0, 1))

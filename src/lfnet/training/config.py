@@ -111,15 +111,6 @@ def read_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Tr
     return build_config(read_tables(path), overrides)
 
 
-def laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Nested tables with the settings of others in place of their own."""
-    tables = copy.deepcopy(below)
-    for name, value in above.items():
-        both = isinstance(value, dict) and isinstance(tables.get(name), dict)
-        tables[name] = laid_over(tables[name], value) if both else copy.deepcopy(value)
-    return tables
-
-
 def build_config(values: dict[str, Any], overrides: dict[str, Any] | None = None) -> TrainConfig:
     """Build the settings of a run from nested tables; see `read_config`."""
     values = copy.deepcopy(values)

@@ -76,7 +76,7 @@ def train(
     if (output / LAST).exists() and not resume:
         raise TrainingError(f"{output}: holds a run already; go on with it by --resume, or name another folder")
     place = torch.device(device)
-    state = _start(config, init, place)
+    state = new_state(config, place) if init is None else start_from(config, init, place)
     if resume:
         _resume(state, config, output / LAST)
     output.mkdir(parents=True, exist_ok=True)
@@ -166,14 +166,17 @@ def new_state(config: TrainConfig, device: torch.device) -> TrainingState:
     )
 
 
-def _start(config: TrainConfig, init: str | Path | None, device: torch.device) -> TrainingState:
+def start_from(config: TrainConfig, init: str | Path, device: torch.device) -> TrainingState:
+    """A state with given weights; in a second stage, what these have not is as `new_state` makes it.
+
+    Raises:
+        ConfigError: if the weights are of another architecture; in a second stage, of another detector.
+        WeightsError: if there are none.
+    """
     state = new_state(config, device)
-    if init is None:
-        return state
     weights = LFNet.from_pretrained(init)
     theirs, mine = weights.state_dict(), state.model.state_dict()
     if config.strategy.learns == "descriptor":
-        # What is new in the second stage starts from random weights; the detector must be the one of the first.
         fits = {name: tensor for name, tensor in theirs.items() if name in mine and tensor.shape == mine[name].shape}
         same = all(name in fits for name in mine if name.startswith("detector."))
     else:
