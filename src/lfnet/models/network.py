@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lfnet.geometry.sizes import smaller
+from lfnet.geometry.sizes import ceiling, exact, smaller
 from lfnet.models.config import ExtractionSettings, LFNetConfig
 from lfnet.models.descriptor import Descriptor, turned
 from lfnet.models.detector import Detector, DetectorMaps
@@ -19,7 +19,7 @@ from lfnet.models.inputs import is_blank, local_contrast, normalize_pictures, re
 from lfnet.models.keypoints import Keypoints, detect_keypoints, upright, usable_pixels
 from lfnet.models.orientation import angle_weights, best_angles, surest
 from lfnet.models.patches import Mosaic, make_mosaic, sample_patches
-from lfnet.models.pyramid import CANDIDATES, MIN_SIDE, Octave, choose, in_pixels_of_the_picture
+from lfnet.models.pyramid import CANDIDATES, MIN_SIDE, Octave, best_first, choose, in_pixels_of_the_picture
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -189,7 +189,7 @@ class Network(nn.Module):
     def looked_at(self, settings: ExtractionSettings) -> int:
         """How many keypoints of a picture are looked at, those that are kept among them."""
         has_a_say = self.shared and self.config.orientation_preference > 0 and not settings.upright
-        return math.ceil(settings.max_keypoints * (self.config.candidates if has_a_say else 1))
+        return ceiling(exact(settings.max_keypoints) * self.config.candidates) if has_a_say else settings.max_keypoints
 
     def candidates(self, settings: ExtractionSettings) -> int:
         """How many keypoints of each octave those of the picture are chosen among."""
@@ -267,8 +267,7 @@ class Network(nn.Module):
         keypoints = keypoints._replace(orientations=best_angles(logits)[None])
         if self.config.orientation_preference > 0:
             scores = keypoints.scores[0] * surest(logits) ** self.config.orientation_preference
-            every = scores.argsort(descending=True, stable=True)[: settings.max_keypoints]
-            every = every[scores[every] >= settings.min_score]
+            every = _kept_of(scores, settings)
             keypoints = Keypoints(*(column[:, every] for column in keypoints._replace(scores=scores[None])))
             features, logits = features[every], logits[every]
         return keypoints, self.descriptor.finish(self.descriptor.turn(features, logits)), every
@@ -288,3 +287,12 @@ class Network(nn.Module):
             patches[rows] = self.patches_at(octave.mosaic, points, scales, orientations[:, rows])[0]
             start = stop
         return patches
+
+
+def _kept_of(scores: Float[Tensor, "N"], settings: ExtractionSettings) -> Int[Tensor, "M"]:
+    """Which of the keypoints looked at are kept, best first."""
+    count = settings.max_keypoints
+    if torch.jit.is_tracing():  # The one too many stands first, and stays there.
+        scores, count = F.pad(scores[1:], (1, 0), value=float("inf")), count + 1
+    order = best_first(scores)[:count]
+    return order[torch.nonzero(scores[order] >= settings.min_score)[:, 0]]

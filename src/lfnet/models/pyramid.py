@@ -99,7 +99,7 @@ def choose(
         sizes = [octave.size for octave in octaves]
         lost = found_again(_parts(points, counts), _parts(scores, counts), sizes, shape)
         scores = scores.masked_fill(torch.cat(lost), -1.0) if lost else scores
-    order = _best_first(scores)
+    order = best_first(scores)
     order = order[torch.nonzero((scores[order] > 0) & (scores[order] >= settings.min_score))[:, 0]]
     if settings.min_distance > 0:
         order = order[: CANDIDATES * settings.max_keypoints]
@@ -107,7 +107,7 @@ def choose(
     return order[: settings.max_keypoints]
 
 
-def _best_first(scores: Float[Tensor, "N"]) -> Int[Tensor, "N"]:
+def best_first(scores: Float[Tensor, "N"]) -> Int[Tensor, "N"]:
     """The order of scores from the highest, equal ones as they are: so ONNX defines TopK, and PyTorch a stable sort."""
     if torch.jit.is_tracing():
         return scores.topk(scores.shape[0])[1]
