@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lfnet.geometry.sizes import is_tracing
+
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
@@ -54,7 +56,7 @@ def _correlate(maps: Float[Tensor, "B C H W"], kernel: Float[Tensor, "N"], dim: 
     radius, length = kernel.shape[0] // 2, maps.shape[dim]
     margins = (radius, radius, 0, 0) if dim == -1 else (0, 0, radius, radius)
     padded = F.pad(maps, margins, mode="replicate")
-    if torch.jit.is_tracing():
+    if is_tracing():
         taps = kernel.view((1, 1, 1, -1) if dim == -1 else (1, 1, -1, 1)).to(maps)
         return F.conv2d(padded.flatten(0, 1)[:, None], taps).view_as(maps)
     first, *others = kernel.tolist()

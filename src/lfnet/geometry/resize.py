@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lfnet.geometry.sizes import is_tracing
+
 if TYPE_CHECKING:
     from jaxtyping import Float
 
@@ -20,10 +22,10 @@ def resize(maps: Float[Tensor, "B C h w"], size: tuple[Any, Any], antialias: boo
         size: wanted.
         antialias: a smaller map sees all pixels that it covers.
     """
-    if torch.jit.is_tracing() and antialias:
+    if is_tracing() and antialias:
         rows, columns = (_weights(maps.shape[axis], size[axis], antialias, maps) for axis in (-2, -1))
         return rows @ maps @ columns.T
-    if not torch.jit.is_tracing() and tuple(maps.shape[-2:]) == tuple(size):
+    if not is_tracing() and tuple(maps.shape[-2:]) == tuple(size):
         return maps
     return F.interpolate(maps, size, mode="bilinear", align_corners=False, antialias=antialias)
 
@@ -52,6 +54,6 @@ def pad_to_multiple(
     """Maps with rows and columns added at the bottom and the right, so that both sides are multiples of `step`."""
     height, width = maps.shape[-2:]
     below, beside = -height % step, -width % step
-    if not torch.jit.is_tracing() and below == beside == 0:
+    if not is_tracing() and below == beside == 0:
         return maps
     return F.pad(maps, (0, beside, 0, below), mode=mode)

@@ -14,6 +14,11 @@ import torch
 from torch import Tensor
 
 
+def is_tracing() -> bool:
+    """Whether PyTorch traces what is computed, for export."""
+    return torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+
+
 def exact(side: Any) -> Any:
     """A side that is going to be multiplied or divided: in double precision, as Python's numbers are."""
     return side.double() if isinstance(side, Tensor) else side

@@ -15,7 +15,7 @@ from torch import Tensor
 from lfnet.errors import UserError
 from lfnet.geometry.filters import gaussian_blur
 from lfnet.geometry.resize import enlarge, pad_to_multiple, resize
-from lfnet.geometry.sizes import exact, rounded
+from lfnet.geometry.sizes import exact, is_tracing, rounded
 from lfnet.images import GREY_WEIGHTS, white_of_16_bits
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def normalize_pictures(
 
 def everywhere(valid: Bool[Tensor, "B 1 H W"]) -> bool:
     """Whether all pixels are valid. An exported network takes pictures without a mask, so there they are."""
-    return torch.jit.is_tracing() or bool(valid.all())
+    return is_tracing() or bool(valid.all())
 
 
 CONTRAST_BLOCK, CONTRAST_SIGMA = 4, 5.0

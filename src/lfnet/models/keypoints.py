@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lfnet.geometry.filters import grow
 from lfnet.geometry.sampling import sample
-from lfnet.geometry.sizes import smaller, tensor_of
+from lfnet.geometry.sizes import is_tracing, smaller, tensor_of
 from lfnet.models.config import KeypointConfig
 from lfnet.models.inputs import everywhere
 
@@ -81,10 +81,10 @@ def _peaks_of_blocks(
     network can't go on until there are enough, and looks at all blocks.
     """
     every = values.shape[1]
-    tried = every if torch.jit.is_tracing() else min(4 * count, every)
+    tried = every if is_tracing() else min(4 * count, every)
     while True:
         best, places = values, index
-        if not torch.jit.is_tracing():
+        if not is_tracing():
             best, order = values.topk(tried, dim=1)
             places = index.gather(1, order)
         peaks = (best > _largest_around(scores, places, radius)) & (best > 0)

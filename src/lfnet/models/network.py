@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lfnet.geometry.sizes import ceiling, exact, smaller
+from lfnet.geometry.sizes import ceiling, exact, is_tracing, smaller
 from lfnet.models.config import ExtractionSettings, LFNetConfig
 from lfnet.models.descriptor import Descriptor, turned
 from lfnet.models.detector import Detector, DetectorMaps
@@ -162,19 +162,19 @@ class Network(nn.Module):
     def _search(self, images: Tensor, valid: Tensor, settings: ExtractionSettings) -> list[Octave]:
         """The keypoints of every octave that is large enough."""
         sizes = settings.octaves or self.config.octaves
-        sizes = tuple(sorted(sizes, reverse=True)) if torch.jit.is_tracing() else sizes
+        sizes = tuple(sorted(sizes, reverse=True)) if is_tracing() else sizes
         round_patches = self.config.patches.sampling == "log-polar"
         # Log-polar patches of all octaves are read from one mosaic, square ones from the octave that they are found in.
         whole = self.mosaic(normalize_pictures(images, valid)) if round_patches else None
         found = []
         for octave in sizes:
             small, small_valid, ratio = resize_to_octave(images, valid, octave)
-            if not torch.jit.is_tracing() and min(small.shape[-2:]) < MIN_SIDE:
+            if not is_tracing() and min(small.shape[-2:]) < MIN_SIDE:
                 continue
             normalized = normalize_pictures(small, small_valid)
             maps = self.ranked(self.detect(normalized, small_valid), normalized, small_valid)
             showing = small_valid & ~is_blank(normalized, small_valid)[:, None, None, None]
-            if torch.jit.is_tracing():
+            if is_tracing():
                 showing = showing & (smaller(*small.shape[-2:]) >= MIN_SIDE)
             border = self.border(settings)
             keypoints = self.keypoints_of(maps, usable_pixels(showing, border, border), settings)
@@ -215,16 +215,16 @@ class Network(nn.Module):
         """The best keypoints of all octaves of a picture, described, and these alone."""
         whole = in_pixels_of_the_picture(octaves, image)
         order = self.choice(octaves, whole, settings, (image.shape[-2], image.shape[-1]))
-        if torch.jit.is_tracing():  # ONNX can't reshape what is empty: one more is described, and left out below.
+        if is_tracing():  # ONNX can't reshape what is empty: one more is described, and left out below.
             order = F.pad(order, (1, 0))
         kept = Keypoints(*(column[:, order] for column in whole))
         if settings.upright:
             kept = kept._replace(orientations=upright(kept.points))
-        if not torch.jit.is_tracing() and not len(order):
+        if not is_tracing() and not len(order):
             return kept, image.new_zeros(0, self.config.descriptor.dimension)
         with torch.autocast(image.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
             kept, descriptors = self._described(octaves, order, kept, settings)
-        if torch.jit.is_tracing():
+        if is_tracing():
             return Keypoints(*(column[:, 1:] for column in kept)), descriptors[1:]
         return kept, descriptors
 
@@ -292,7 +292,7 @@ class Network(nn.Module):
 def _kept_of(scores: Float[Tensor, "N"], settings: ExtractionSettings) -> Int[Tensor, "M"]:
     """Which of the keypoints looked at are kept, best first."""
     count = settings.max_keypoints
-    if torch.jit.is_tracing():  # The one too many stands first, and stays there.
+    if is_tracing():  # The one too many stands first, and stays there.
         scores, count = F.pad(scores[1:], (1, 0), value=float("inf")), count + 1
     order = best_first(scores)[:count]
     return order[torch.nonzero(scores[order] >= settings.min_score)[:, 0]]

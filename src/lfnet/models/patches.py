@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lfnet.geometry.filters import gaussian_blur
 from lfnet.geometry.resize import resize
-from lfnet.geometry.sizes import at_least, larger, tensor_of
+from lfnet.geometry.sizes import at_least, is_tracing, larger, tensor_of
 from lfnet.models.config import PatchConfig
 from lfnet.models.windows import Stretch, Window, resize_part
 
@@ -51,7 +51,7 @@ def make_mosaic(images: Float[Tensor, "B 1 H W"], config: PatchConfig) -> Mosaic
     if config.sampling == "square":
         return laid_out([smooth_for_patches(images, config)], [whole])
     levels, windows = [images], [whole]
-    while len(levels) <= MOST_HALVES if torch.jit.is_tracing() else min(levels[-1].shape[-2:]) >= 2 * LEAST_LEVEL:
+    while len(levels) <= MOST_HALVES if is_tracing() else min(levels[-1].shape[-2:]) >= 2 * LEAST_LEVEL:
         levels.append(halve(levels[-1]))
         height, width = levels[-1].shape[-2:]
         windows.append(Window(Stretch(0, height, height), Stretch(0, width, width)))
@@ -123,7 +123,7 @@ MOST_HALVES = 8
 
 def _large_enough(boxes: Float[Tensor, "L 4"]) -> Float[Tensor, "M 4"]:
     """The boxes of a size that patches are read from: all but in an exported network, which makes smaller ones too."""
-    if not torch.jit.is_tracing():
+    if not is_tracing():
         return boxes
     return boxes[: (boxes[:, 2:].amin(1) >= LEAST_LEVEL).sum().clamp_min(1)]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lfnet.geometry.sizes import ceiling, exact, factor, root, smaller, tensor_of
+from lfnet.geometry.sizes import ceiling, exact, factor, is_tracing, root, smaller, tensor_of
 from lfnet.models.config import ExtractionSettings
 from lfnet.models.keypoints import Keypoints
 from lfnet.models.patches import Mosaic
@@ -109,7 +109,7 @@ def choose(
 
 def best_first(scores: Float[Tensor, "N"]) -> Int[Tensor, "N"]:
     """The order of scores from the highest, equal ones as they are: so ONNX defines TopK, and PyTorch a stable sort."""
-    if torch.jit.is_tracing():
+    if is_tracing():
         return scores.topk(scores.shape[0])[1]
     return scores.argsort(descending=True, stable=True)
 
@@ -139,7 +139,7 @@ def found_again(
     """
     lost = [torch.zeros_like(each, dtype=torch.bool) for each in scores]
     order = list(range(len(sizes)))  # Traced sizes can't be compared: `Network` has them from fine to coarse.
-    if not torch.jit.is_tracing():
+    if not is_tracing():
         order.sort(key=lambda number: -sizes[number])
     for position, fine in enumerate(order):
         for coarse in order[position + 1 :]:
@@ -174,7 +174,7 @@ def _best_near(
     height, width = shape
     shifts = [dy * width + dx for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
     around = cells[:, None] + tensor_of(shifts, cells)
-    if not torch.jit.is_tracing() and height * width > MOST_CELLS and len(others):
+    if not is_tracing() and height * width > MOST_CELLS and len(others):
         taken, numbers = others.unique(return_inverse=True)
         best = scores.new_full((len(taken),), -1.0).scatter_reduce(0, numbers, scores, reduce="amax")
         places = torch.searchsorted(taken, around).clamp_max(len(taken) - 1)
