@@ -19,6 +19,7 @@ import h5py
 from lfnet.features import Features
 from lfnet.files.atomic import make_folder, write_bytes
 from lfnet.files.hdf5 import replacing_hdf5
+from lfnet.files.hdf5_reading import is_hdf5, read_text, write_text
 from lfnet.integrations import hloc
 
 
@@ -110,7 +111,7 @@ class FeatureStore:
         if parts:
             with replacing_hdf5(self.output, self._base) as (file, beneath):
                 self._describe(file)
-                file.attrs["settings"] = self.fingerprint
+                write_text(file, "settings", self.fingerprint)
                 for part in parts:
                     _copy_pictures(part, file)
                     beneath.check()
@@ -121,7 +122,7 @@ class FeatureStore:
 
     def _start_again(self) -> None:
         """Forget parts that are no replacement with these settings."""
-        if self.output.exists() and not h5py.is_hdf5(self.output):
+        if self.output.exists() and not is_hdf5(self.output):
             raise hloc.FeatureFileError(f"{self.output}: not an HDF5 file, so it is not overwritten; name another file")
         ours = self._note.exists() and self._note.read_bytes() == self.fingerprint.encode()
         if not (ours and self._replacement.exists()):
@@ -130,7 +131,7 @@ class FeatureStore:
     def _check_same_settings(self) -> None:
         if self._base is not None:
             with hloc.open_file(self._base) as file:
-                self._check(self._base, file.attrs.get("settings"))
+                self._check(self._base, read_text(file, "settings", hloc.FeatureFileError))
         if self._note.exists():
             self._check(self.folder, self._note.read_text(encoding="utf-8", errors="replace"))
 
@@ -159,8 +160,10 @@ def _difference(found: object, wanted: str) -> str:
         return "by another program"
     try:
         old, new = json.loads(found), json.loads(wanted)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return "with settings that can't be read"
+    if not isinstance(old, dict) or not isinstance(old.get("extraction", {}), dict):
+        return "by another program"
     old.update(old.pop("extraction", {}))
     new.update(new.pop("extraction", {}))
     keys = sorted(set(old) | set(new))

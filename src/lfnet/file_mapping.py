@@ -215,7 +215,7 @@ def names_with_features(features: Path, names: Sequence[str]) -> list[str]:
         MappingError: it has none of them.
     """
     with hloc.open_file(features) as file:
-        known = [name for name in names if name in file]
+        known = [name for name in names if hloc.has_features(file, name)]
         if not known:
             example = next(iter(hloc.list_names(file)), "none")
             raise MappingError(

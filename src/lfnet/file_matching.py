@@ -19,6 +19,7 @@ from lfnet.features import Features, Matches
 from lfnet.file_extraction import PictureSettings
 from lfnet.files.atomic import held
 from lfnet.files.hdf5 import replacing_hdf5
+from lfnet.files.hdf5_reading import read_text, read_texts, write_text
 from lfnet.images import read_image, shrink
 from lfnet.integrations import hloc
 from lfnet.matching import Geometry, mutual_nearest_neighbours, verify
@@ -244,7 +245,7 @@ def match_in_batches(
         def match_batch(target: h5py.File, batch: list[tuple[str, str]]) -> None:
             for pair in batch:
                 _match_into(target, pair, read, settings)
-                target[hloc.names_to_pair(*pair)].attrs[_MARKS] = [mark(name) for name in pair]
+                write_text(target, _MARKS, [mark(name) for name in pair], hloc.names_to_pair(*pair))
                 advance(1)
 
         for start in range(0, len(left), _PAIRS_KEPT):
@@ -270,10 +271,9 @@ def _check_marks(output: Path, pairs: list[tuple[str, str]], mark: Callable[[str
         FeatureFileError: a picture has other keypoints than those that were matched.
     """
     with hloc.open_file(output) as done:
-        for pair in pairs:
-            group = done.get(hloc.names_to_pair(*pair))
-            matched = group.attrs.get(_MARKS) if isinstance(group, h5py.Group) else None
-            for name, then in zip(pair, [] if matched is None else np.asarray(matched).tolist(), strict=False):
+        places = [(hloc.names_to_pair(*pair), _MARKS) for pair in pairs]
+        for pair, matched in zip(pairs, read_texts(done, places, hloc.FeatureFileError), strict=True):
+            for name, then in zip(pair, matched or [], strict=False):
                 if then != mark(name):
                     raise hloc.FeatureFileError(
                         f"{output}: has matches of earlier features of {name}; write to another file, or start again "
@@ -284,14 +284,21 @@ def _check_marks(output: Path, pairs: list[tuple[str, str]], mark: Callable[[str
 def _origin(features: h5py.File) -> str:
     """What tells a features file from another: its settings; of another program's, its size and time of change."""
     status = Path(features.filename).stat()
-    return str(features.attrs.get("settings", f"{status.st_size} {status.st_mtime_ns}"))
+    settings = read_text(features, "settings", hloc.FeatureFileError)
+    return f"{status.st_size} {status.st_mtime_ns}" if settings is None else settings
 
 
 def _check_names(features: h5py.File, pairs: list[tuple[str, str]]) -> None:
-    missing = sorted({name for pair in pairs for name in pair if name not in features})
+    wanted = sorted({name for pair in pairs for name in pair})
+    missing = [name for name in wanted if not hloc.has_features(features, name)]
     if missing:
         some = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
-        raise hloc.FeatureFileError(f"{features.filename}: {len(missing)} pictures of the list are not in it: {some}")
+        spelt = [hloc.clean_name(name) for name in missing]
+        meant = [name for name in spelt if name not in missing and hloc.has_features(features, name)]
+        remedy = f"; is {meant[0]!r} meant?" if meant else ""
+        raise hloc.FeatureFileError(
+            f"{features.filename}: {len(missing)} pictures of the list are not in it: {some}{remedy}"
+        )
 
 
 def _camera_matrix(intrinsics: tuple[float, float, float, float] | None) -> NDArray[np.float64] | None:

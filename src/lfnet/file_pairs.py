@@ -14,6 +14,7 @@ from PIL import Image
 
 from lfnet.data.reconstructions.colmap_files import find_model, read_reconstruction
 from lfnet.errors import UserError, one_line
+from lfnet.files.hdf5_reading import find_group, read_array
 from lfnet.images import natural_key
 from lfnet.integrations import hloc
 
@@ -247,18 +248,26 @@ def _global_descriptors(pairing: Pairing, names: Sequence[str], features: Path |
         return vlad(features, names)
     if pairing.descriptors.suffix == ".npy":
         try:
-            rows = np.load(pairing.descriptors)
-        except (OSError, ValueError, EOFError) as error:
+            # Mapped first: an array's header may declare more than the file has.
+            rows = np.array(np.load(pairing.descriptors, mmap_mode="r", allow_pickle=False))
+        except (OSError, ValueError, EOFError, TypeError, SyntaxError, OverflowError) as error:
             raise PairingError(f"{pairing.descriptors}: no array of NumPy's ({one_line(error)})") from error
-        if rows.ndim != 2 or len(rows) != len(names) or not np.isfinite(rows).all():
+        if rows.dtype.kind not in "iuf" or rows.ndim != 2 or len(rows) != len(names) or not np.isfinite(rows).all():
             wanted = f"({len(names)}, D) numbers, a row a picture"
             raise PairingError(f"{pairing.descriptors}: expected {wanted}, got {rows.shape}")
         return rows
     with hloc.open_file(pairing.descriptors) as file:
-        missing = [name for name in names if not isinstance(file.get(f"{name}/global_descriptor"), h5py.Dataset)]
-        if missing:
-            raise PairingError(f"{pairing.descriptors}: no 'global_descriptor' of {missing[0]!r}, as hloc writes it")
-        return np.stack([np.asarray(file[f"{name}/global_descriptor"], np.float32).ravel() for name in names])
+        rows = [_global_descriptor(file, name) for name in names]
+    if len({row.shape for row in rows}) > 1 or not all(np.isfinite(row).all() for row in rows):
+        raise PairingError(f"{pairing.descriptors}: expected numbers of one length in each 'global_descriptor'")
+    return np.stack(rows)
+
+
+def _global_descriptor(file: h5py.File, name: str) -> NDArray[np.float32]:
+    group = find_group(file, name, PairingError)
+    if group is None or "global_descriptor" not in group:
+        raise PairingError(f"{file.filename}: no 'global_descriptor' of {name!r}, as hloc writes it")
+    return read_array(group, "global_descriptor", PairingError).astype(np.float32).ravel()
 
 
 def _distances(places: NDArray[np.floating]) -> NDArray[np.float64]:

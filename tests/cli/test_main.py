@@ -78,7 +78,7 @@ def test_pictures_of_every_kind_are_extracted(
     assert code == 0, err
     with h5py.File(output, "r") as file:
         found = {name: hloc.read_features(file, name) for name in hloc.list_names(file)}
-        assert file.attrs["frame"] == "raw"
+        assert file.attrs["frame"] == b"raw"
     empty = {name for name, features in found.items() if len(features) == 0}
     assert empty == {"blank.png", "thin.png"}
     assert "No keypoints in 2 pictures:\n  blank.png: blank\n  thin.png: 1x256 pixels are too few\n" in out

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lfnet.features import Features, Matches
+from lfnet.file_matching import MatchSettings, match_feature_file, match_in_batches
 from lfnet.files.atomic import replacing, write_bytes
 from lfnet.files.hdf5 import PatientFile, replacing_hdf5
 from lfnet.integrations import hloc
@@ -42,7 +43,7 @@ def test_features_have_the_layout_that_hloc_reads(tmp_path: Path) -> None:
         assert all(group[key].dtype == np.float32 for key in ("keypoints", "descriptors", "scores"))
         assert np.array_equal(group["keypoints"][()], features.keypoints)
         assert np.allclose(np.radians(group["oris"][()]), features.orientations)
-        assert file.attrs["frame"] == "raw"
+        assert file.attrs["frame"] == b"raw"
         assert hloc.list_names(file) == ["day/one.jpg"]
 
 
@@ -181,3 +182,50 @@ def test_the_patient_file_keeps_what_a_full_disk_refuses() -> None:
         assert file.seek(0, 2) >= 15
         with pytest.raises(OSError, match=r"No space left on device: 'wanted\.h5'"):
             file.check()
+
+
+@pytest.mark.parametrize("alias", ["./day/one.jpg", "/day/one.jpg", "day//one.jpg", "day", "day/one.jpg/keypoints"])
+def test_hdf5s_other_ways_to_a_picture_are_no_names(alias: str, tmp_path: Path) -> None:
+    features, pairs = tmp_path / "f.h5", [(alias, "two.jpg")]
+    with h5py.File(features, "w") as file:
+        hloc.write_features(file, "day/one.jpg", some_features())
+        hloc.write_features(file, "two.jpg", some_features())
+        if alias not in ("day", "day/one.jpg/keypoints"):
+            with pytest.raises(hloc.FeatureFileError, match=r"name it 'day/one\.jpg'"):
+                hloc.write_features(file, alias, some_features())
+    with pytest.raises(hloc.FeatureFileError, match="no features of picture"):
+        hloc.read_features(features, alias)
+    for match in (match_feature_file, match_in_batches):
+        with pytest.raises(hloc.FeatureFileError, match="1 pictures of the list are not in it"):
+            match(features, pairs, tmp_path / "m.h5", MatchSettings())
+    assert not (tmp_path / "m.h5").exists()
+
+
+def test_matches_of_other_programs(tmp_path: Path) -> None:
+    """Without scores, and under the names of hloc's first release."""
+    path = tmp_path / "m.h5"
+    with h5py.File(path, "w") as file:
+        file["a.jpg/b.jpg/matches0"] = np.array([1, -1, 0], np.int16)
+        file["day-c.jpg_d.jpg/matches0"] = np.array([-1, 2])
+        file["day-c.jpg_d.jpg/matching_scores0"] = np.array([0, 0.5])
+        file["e/f/matches0"] = np.array([0.5])
+        file["e/g/matches0"] = np.array([0])
+        file["e/g/matching_scores0"] = np.array([0.5, 1])
+    assert hloc.read_matches(path, "a.jpg", "b.jpg").indices.tolist() == [[0, 1], [2, 0]]
+    assert hloc.read_matches(path, "a.jpg", "b.jpg").scores.tolist() == [1, 1]
+    assert hloc.read_matches(path, "d.jpg", "day/c.jpg").indices.tolist() == [[2, 1]]
+    with pytest.raises(hloc.FeatureFileError, match=r"m\.h5: pair 'e/f': matches0 must be integers"):
+        hloc.read_matches(path, "e", "f")
+    with pytest.raises(hloc.FeatureFileError, match=r"m\.h5: pair 'e/g': matching_scores0 must have shape"):
+        hloc.read_matches(path, "e", "g")
+
+
+def test_one_bad_picture_is_named_with_its_data_set(tmp_path: Path) -> None:
+    path = tmp_path / "f.h5"
+    with h5py.File(path, "w") as file:
+        hloc.write_features(file, "good.jpg", some_features())
+        hloc.write_features(file, "bad.jpg", some_features())
+        del file["bad.jpg/scores"]
+        file["bad.jpg/scores"] = np.array(["high"] * 5, "S4")
+    with pytest.raises(hloc.FeatureFileError, match=r"f\.h5: 'bad\.jpg/scores' is no data set of numbers"):
+        match_feature_file(path, [("good.jpg", "bad.jpg")], tmp_path / "m.h5", MatchSettings())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
@@ -25,10 +25,10 @@ class Command:
 
 def run(command: Command) -> int:
     """Print it."""
-    import h5py
+    from lfnet.files.hdf5_reading import is_hdf5
 
     path = Path(command.what)
-    if command.what and path.is_file() and (path.suffix in (".h5", ".hdf5") or h5py.is_hdf5(path)):
+    if command.what and path.is_file() and (path.suffix in (".h5", ".hdf5") or is_hdf5(path)):
         return _hdf5(path, command.names)
     if command.names:
         raise UsageError(f"--names lists what is in an HDF5 file, and {command.what or 'the installation'} is none")
@@ -63,13 +63,14 @@ def _weights(what: str) -> int:
 
 
 def _hdf5(path: Path, list_all: bool) -> int:
+    from lfnet.files.hdf5_reading import find_group, read_texts
     from lfnet.integrations import hloc
 
     with hloc.open_file(path) as file:
-        contents: Any = file
         names = hloc.list_names(file)
-        arrays = contents[names[0]].keys() if names else ()
-        if len(file) and not {"matches0", "keypoints"} & set(arrays):
+        first = find_group(file, names[0], hloc.FeatureFileError) if names else None
+        arrays = set(first.keys()) if first is not None else set()
+        if len(file) and not {"matches0", "keypoints"} & arrays:
             raise hloc.FeatureFileError(f"{path}: neither features nor matches in hloc's layout")
         if list_all:
             print("\n".join(names))
@@ -77,12 +78,13 @@ def _hdf5(path: Path, list_all: bool) -> int:
         if "matches0" in arrays:
             print(f"{path}: matches of {len(names)} pairs")
             return 0
-        counts = [len(contents[f"{name}/keypoints"]) for name in names]
+        counts = [hloc.count_keypoints(file, name) for name in names]
         print(f"{path}: {len(names)} pictures, {sum(counts)} keypoints")
         if counts:
             print(f"keypoints of a picture: {min(counts)} to {max(counts)}")
             print("first pictures: " + ", ".join(names[:3]))
-        for key in ("frame", "frame_note", "pixel_note", "settings"):
-            if key in file.attrs:
-                print(f"{key}: {file.attrs[key]}")
+        keys = ("frame", "frame_note", "pixel_note", "settings")
+        for key, text in zip(keys, read_texts(file, [("/", key) for key in keys], hloc.FeatureFileError), strict=True):
+            if text is not None:
+                print(f"{key}: {text}")
     return 0

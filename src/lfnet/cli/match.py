@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import h5py
 import tyro
 
 from lfnet.cli.options import Model, Threads, check_output
 from lfnet.errors import UsageError, UserError
 from lfnet.file_extraction import PictureSettings
 from lfnet.file_matching import MatchSettings, PictureMatch, match_feature_file, match_pictures
+from lfnet.files.hdf5_reading import is_hdf5
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def run(command: Command) -> int:
     if len(command.inputs) != 2 or command.pairs is not None:
         raise UsageError("expected two pictures, or one features file with --pairs")
     for path in command.inputs:
-        if path.is_file() and h5py.is_hdf5(path):
+        if is_hdf5(path):
             raise UsageError(f"{path}: is a features file, not a picture; give it alone, with --pairs and -o")
     return _match_pictures(command)
 
@@ -78,7 +78,6 @@ def _match_pictures(command: Command) -> int:
 
 
 def _match_file(command: Command) -> int:
-    import h5py
     from tqdm import tqdm
 
     from lfnet.integrations.hloc import read_pairs
@@ -91,7 +90,7 @@ def _match_file(command: Command) -> int:
             "a features file is matched as it is: --weights, --device and options of extraction are for two pictures"
         )
     check_output(output, (features, pairs))
-    if output.exists() and not h5py.is_hdf5(output):
+    if output.exists() and not is_hdf5(output):
         raise UserError(f"{output}: not an HDF5 file, so it is not overwritten; name another file")
     listed = read_pairs(pairs)
     if not listed:

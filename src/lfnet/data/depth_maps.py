@@ -6,12 +6,12 @@ import struct
 from pathlib import Path
 
 import cv2
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from lfnet.coordinates import Size, resize_matrix
 from lfnet.data.frames import SequenceError
+from lfnet.files.hdf5_reading import open_hdf5, read_array
 
 DATASET = "depth"
 """Of a depth map in an HDF5 file, as MegaDepth and the Image Matching Benchmark name it."""
@@ -85,14 +85,11 @@ def read_arrays(path: Path, *names: str) -> list[NDArray]:
     Raises:
         SequenceError: the file can't be read or lacks one.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            missing = [name for name in names if not isinstance(file.get(name), h5py.Dataset)]
-            if missing:
-                raise SequenceError(f"{path}: expected the dataset {missing[0]!r}, got {sorted(file)}")
-            return [np.asarray(file[name]) for name in names]
-    except OSError as error:
-        raise SequenceError(f"{path}: cannot be read as HDF5 ({error}); fetch or make it again") from error
+    with open_hdf5(path, SequenceError) as file:
+        missing = [name for name in names if name not in file]
+        if missing:
+            raise SequenceError(f"{path}: expected the dataset {missing[0]!r}, got {sorted(file)}")
+        return [read_array(file, name, SequenceError) for name in names]
 
 
 def _known(depth: NDArray, path: Path) -> NDArray[np.float32]:

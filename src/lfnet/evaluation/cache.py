@@ -19,7 +19,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from lfnet.errors import UserError
 from lfnet.files.atomic import write_bytes
+from lfnet.files.hdf5_reading import open_hdf5, read_array, read_text, write_text
 
 VERSION = 1
 """Raised with every change of what anything that is cached makes of the same settings."""
@@ -85,18 +87,22 @@ def digest(*parts: bytes | NDArray[Any]) -> str:
 
 def _read(path: Path, settings: str) -> Arrays | None:
     """The arrays of an entry; None if it is missing, damaged, or another's."""
+    if not path.exists():
+        return None
     try:
-        with h5py.File(path, "r") as file:
-            if file.attrs.get("settings") != settings:
+        with open_hdf5(path) as file:
+            variable = h5py.check_string_dtype(h5py.h5a.open(file.id, b"settings").dtype)
+            # Entries of earlier versions have a text that may make HDF5 loop for ever: they are computed anew.
+            if variable is None or variable.length is None or read_text(file, "settings") != settings:
                 return None
-            return {str(name): np.asarray(values) for name, values in file.items()}
-    except (OSError, KeyError):
+            return {str(name): read_array(file, name) for name in file}
+    except (UserError, KeyError):
         return None
 
 
 def _file_of(arrays: Arrays, settings: str) -> bytes:
     with h5py.File("entry", "w", driver="core", backing_store=False) as file:
-        file.attrs["settings"] = settings
+        write_text(file, "settings", settings)
         for name, values in arrays.items():
             file.create_dataset(name, data=values)
         file.flush()

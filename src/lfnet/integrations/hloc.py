@@ -16,8 +16,6 @@ Source: github.com/cvg/Hierarchical-Localization, hloc/extract_features.py, matc
 
 from __future__ import annotations
 
-import errno
-import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -27,12 +25,17 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lfnet.errors import UserError
+from lfnet.errors import UserError, one_line
 from lfnet.features import Features, Matches
 from lfnet.files.atomic import write_bytes
+from lfnet.files.hdf5_reading import DAMAGE, find_group, open_hdf5, read_array, write_text
 
 FRAME = "raw"
 """Value of the file's attribute `frame`: the picture as stored, its EXIF orientation not applied."""
+NEEDED = ("keypoints", "descriptors", "image_size")
+"""Data sets without which a picture's features are of no use."""
+OPTIONAL = ("scores", "scales", "orientations", "oris", "sigmas")
+"""Those that some programs leave out."""
 
 
 class FeatureFileError(UserError):
@@ -50,20 +53,10 @@ def open_file(path: str | Path) -> Iterator[h5py.File]:
         The open file.
 
     Raises:
-        FeatureFileError: the file is missing or is no HDF5.
-        PermissionError: it may not be read.
+        FeatureFileError: the file is missing, is no HDF5, or is locked by a process that writes it.
+        OSError: the system refuses it, for want of permission or of open files.
     """
-    if Path(path).is_dir():
-        raise FeatureFileError(f"{path}: is a folder; name a file")
-    if not Path(path).is_file():
-        raise FeatureFileError(f"{path}: no such file; make it with 'lfnet extract' first, or check the path")
-    if not os.access(path, os.R_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise FeatureFileError(f"{path}: not an HDF5 file, or damaged; make it again") from error
-    with file:
+    with open_hdf5(path, FeatureFileError, "make it with 'lfnet extract' or 'lfnet match'") as file:
         yield file
 
 
@@ -73,12 +66,10 @@ def describe_frame(file: h5py.File) -> None:
     Args:
         file: features, open for writing.
     """
-    file.attrs["frame"] = FRAME
-    file.attrs["frame_note"] = "pixels of the picture as stored: EXIF orientation not applied"
+    write_text(file, "frame", FRAME)
+    write_text(file, "frame_note", "pixels of the picture as stored: EXIF orientation not applied")
     file.attrs["pixel_centre"] = 0.0
-    file.attrs["pixel_note"] = (
-        "the centre of the top-left pixel is (0, 0); COLMAP's is (0.5, 0.5), add a half"
-    )
+    write_text(file, "pixel_note", "the centre of the top-left pixel is (0, 0); COLMAP's is (0.5, 0.5), add a half")
 
 
 def write_features(
@@ -95,8 +86,11 @@ def write_features(
         uncertainty: of a position, in pixels, which hloc keeps beside the keypoints.
 
     Raises:
+        FeatureFileError: HDF5 would store it under another name, as it does `./a` and `a//b`.
         ValueError: the name is taken.
     """
+    if name != clean_name(name):
+        raise FeatureFileError(f"{name!r}: no name of a picture in HDF5; name it {clean_name(name)!r}")
     floating = np.float16 if half else np.float32
     descriptors = features.descriptors if features.is_binary else features.descriptors.astype(floating)
     group = file.create_group(name)
@@ -128,29 +122,75 @@ def read_features(source: str | Path | h5py.File, name: str) -> Features:
     if not isinstance(source, h5py.File):
         with open_file(source) as file:
             return read_features(file, name)
-    group = source.get(name)
-    if not isinstance(group, h5py.Group) or not {"keypoints", "descriptors", "image_size"} <= group.keys():
+    group = find_group(source, name, FeatureFileError)
+    if group is None or not ({*NEEDED, "scores"} & group.keys()):
+        other = clean_name(name)
+        spelt = f"; is {other!r} meant?" if other != name and find_group(source, other, FeatureFileError) else ""
         raise FeatureFileError(
-            f"{source.filename}: no features of picture {name!r}; see 'lfnet info --names' for what there is"
+            f"{source.filename}: no features of picture {name!r}{spelt}; see 'lfnet info --names' for what there is"
         )
+    missing = [key for key in NEEDED if key not in group]
+    if missing:
+        raise FeatureFileError(
+            f"{source.filename}: picture {name!r} has no {' and no '.join(missing)}; write features as hloc does"
+        )
+    arrays = {key: _array(group, key) for key in NEEDED}
+    arrays |= {key: _array(group, key) for key in OPTIONAL if key in group}
     try:
-        return _features_of({key: np.asarray(value) for key, value in group.items()})
-    except (OSError, RuntimeError, TypeError, ValueError, KeyError) as error:  # Damaged, or of another layout.
+        return _features_of(arrays)
+    except (TypeError, ValueError, OverflowError) as error:
         raise FeatureFileError(f"{source.filename}: features of picture {name!r} can't be used: {error}") from error
 
 
+def _array(group: h5py.Group, key: str) -> np.ndarray:
+    return read_array(group, key, FeatureFileError, "write features and matches as hloc does, or make the file again")
+
+
 def _features_of(arrays: dict[str, np.ndarray]) -> Features:
-    count = len(arrays["keypoints"])
-    width, height = arrays["image_size"]
+    keypoints, descriptors = arrays["keypoints"], arrays["descriptors"]
+    keypoints = keypoints.reshape(-1, 2) if keypoints.size == 0 else keypoints
+    count = len(keypoints) if keypoints.ndim else -1
+    if descriptors.ndim != 2 or descriptors.shape[1] != count:
+        raise FeatureFileError(f"descriptors must have shape (D, {count}), got {descriptors.shape}")
+    if keypoints.ndim != 2:
+        raise FeatureFileError(f"keypoints must have shape (N, 2), got {keypoints.shape}")
+    if arrays["image_size"].size != 2:
+        raise FeatureFileError(f"image_size must be (width, height), got {arrays['image_size'].tolist()}")
+    width, height = arrays["image_size"].ravel().tolist()
     return Features(
-        arrays["keypoints"],
+        # Some programs keep more of a keypoint beside its place.
+        keypoints[:, :2],
         arrays.get("scales", np.ones(count)),
         arrays.get("orientations", np.radians(arrays.get("oris", np.zeros(count)))),
         arrays.get("scores", np.zeros(count)),
-        np.ascontiguousarray(arrays["descriptors"].T),
+        np.ascontiguousarray(descriptors.T),
         (int(width), int(height)),
         arrays.get("sigmas"),
     )
+
+
+def clean_name(name: str) -> str:
+    """A picture's name as HDF5 keeps it: without `.`, double slashes and slashes at its ends."""
+    return "/".join(part for part in name.split("/") if part not in ("", "."))
+
+
+def has_features(file: h5py.File, name: str) -> bool:
+    """Whether a file has features under this very name: a folder, or a data set, is none."""
+    group = find_group(file, name, FeatureFileError)
+    return group is not None and "keypoints" in group
+
+
+def count_keypoints(file: h5py.File, name: str) -> int:
+    """Keypoints of a picture, of which only the header is read.
+
+    Raises:
+        FeatureFileError: there is no such picture.
+    """
+    group = find_group(file, name, FeatureFileError)
+    if group is None or "keypoints" not in group:
+        raise FeatureFileError(f"{file.filename}: no data set {name + '/keypoints'!r}; make the file again")
+    keypoints = group["keypoints"]
+    return int(keypoints.shape[0]) if isinstance(keypoints, h5py.Dataset) and keypoints.shape else 0
 
 
 def list_names(file: h5py.File) -> list[str]:
@@ -170,8 +210,8 @@ def list_names(file: h5py.File) -> list[str]:
 
     try:
         file.visititems(visit)
-    except RuntimeError as error:
-        raise FeatureFileError(f"{file.filename}: damaged ({error}); make it again") from error
+    except DAMAGE as error:
+        raise FeatureFileError(f"{file.filename}: damaged ({one_line(error)}); make it again") from error
     return list(names)
 
 
@@ -234,15 +274,41 @@ def read_matches(source: str | Path | h5py.File, name_a: str, name_b: str) -> Ma
     if not isinstance(source, h5py.File):
         with open_file(source) as file:
             return read_matches(file, name_a, name_b)
-    for pair, reverse in ((names_to_pair(name_a, name_b), False), (names_to_pair(name_b, name_a), True)):
-        if f"{pair}/matches0" in source:
-            partner = np.asarray(source[f"{pair}/matches0"]).astype(np.int64)
-            index = np.flatnonzero(partner >= 0)
-            columns = [partner[index], index] if reverse else [index, partner[index]]
-            return Matches(np.stack(columns, axis=1), np.asarray(source[f"{pair}/matching_scores0"])[index])
+    for pair, reverse in _places(name_a, name_b):
+        group = find_group(source, pair, FeatureFileError)
+        if group is not None and "matches0" in group:
+            return _matches_of(group, reverse)
     raise FeatureFileError(
         f"{source.filename}: no pair of {name_a!r} and {name_b!r}; check the list of pairs"
     )
+
+
+def _places(name_a: str, name_b: str) -> Iterator[tuple[str, bool]]:
+    """Where a pair may be, and whether it is turned round there: hloc's name of today, and that of its first release.
+
+    Source: hloc/utils/io.py, find_pair.
+    """
+    for pair in (names_to_pair, lambda a, b: names_to_pair(a, b).replace("/", "_")):
+        yield pair(name_a, name_b), False
+        yield pair(name_b, name_a), True
+
+
+def _matches_of(group: h5py.Group, reverse: bool) -> Matches:
+    """Those of a pair; without scores, which some programs leave out, each has score 1."""
+    partner = _array(group, "matches0")
+    scores = _array(group, "matching_scores0") if "matching_scores0" in group else np.ones(partner.shape, np.float32)
+    place = f"{group.file.filename}: pair {str(group.name).strip('/')!r}"
+    if partner.ndim != 1 or partner.dtype.kind not in "iu":
+        raise FeatureFileError(f"{place}: matches0 must be integers of shape (N,), got {partner.dtype} {partner.shape}")
+    if scores.shape != partner.shape:
+        raise FeatureFileError(f"{place}: matching_scores0 must have shape {partner.shape}, got {scores.shape}")
+    partner = partner.astype(np.int64)
+    index = np.flatnonzero(partner >= 0)
+    columns = [partner[index], index] if reverse else [index, partner[index]]
+    try:
+        return Matches(np.stack(columns, axis=1), scores[index])
+    except UserError as error:
+        raise FeatureFileError(f"{place}: {error}") from error
 
 
 def read_pairs(path: str | Path) -> list[tuple[str, str]]:

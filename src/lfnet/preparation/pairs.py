@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +13,7 @@ from lfnet.data.frames import Frame
 from lfnet.data.scenes.pair_table import FORMAT, PAIR_COLUMNS, SPLITS, VERSION, PairTable, check_pair_table
 from lfnet.errors import UserError
 from lfnet.files.hdf5 import replacing_hdf5
+from lfnet.files.hdf5_reading import fixed_length, write_text
 from lfnet.preparation.candidates import VOXEL, candidate_pairs, voxels
 from lfnet.preparation.overlap import Measurements, Thumbnails, measure_pairs, read_thumbnails
 from lfnet.preparation.split import Split, split_by_place
@@ -199,10 +199,10 @@ def write_pair_table(path: str | Path, table: PairTable) -> None:
     """
     check_pair_table(table, path)
     with replacing_hdf5(path) as (file, _):
-        file.attrs["format"] = FORMAT
+        write_text(file, "format", FORMAT)
         file.attrs["version"] = VERSION
         file.attrs["overlap_range"] = table.overlap_range
-        file.create_dataset("images", data=table.names, dtype=h5py.string_dtype("utf-8"), shape=(len(table.names),))
+        file.create_dataset("images", data=fixed_length(table.names))
         file.create_dataset("image_ids", data=table.image_ids.astype(np.int32))
         file.create_dataset("image_split", data=table.image_split.astype(np.uint8))
         for name, kind in PAIR_COLUMNS.items():

@@ -85,7 +85,7 @@ def test_damaged_features_files_are_one_line(tmp_path: Path) -> None:
         "nan.jpg": "descriptors hold NaN or infinity",
         "turned.jpg": r"descriptors must have shape \(D, 4\), got \(4, 8\)",
         "sizeless.jpg": "picture 'sizeless.jpg' has no image_size",
-        "rotten.jpg": "picture 'rotten.jpg' is damaged",
+        "rotten.jpg": "'rotten.jpg/scores' can't be read",
     }.items():
         with pytest.raises(FeatureFileError, match=message) as caught:
             method.features(name, (200, 100), 4)

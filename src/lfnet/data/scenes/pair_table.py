@@ -14,13 +14,15 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lfnet.errors import UserError, one_line
+from lfnet.errors import UserError
 from lfnet.files.containment import stays_inside
+from lfnet.files.hdf5_reading import open_hdf5, read_array, read_numbers, read_texts
 
 FORMAT = "lfnet-pairs"
 VERSION = 1
 SPLITS = ("training", "validation")
 """What 0 and 1 stand for in `split` and `image_split`."""
+PICTURE_COLUMNS: dict[str, type[np.generic]] = {"image_ids": np.int32, "image_split": np.uint8}
 PAIR_COLUMNS: dict[str, type[np.generic]] = {
     "image_id_a": np.int32,
     "image_id_b": np.int32,
@@ -94,26 +96,20 @@ def read_pair_table(path: str | Path) -> PairTable:
     path = Path(path)
     if not path.is_file():
         raise PairTableError(f"{path}: no such file; `lfnet prepare` writes it as its last step: run it again")
-    try:
-        with h5py.File(path, "r") as file:
-            attributes: dict[str, Any] = dict(file.attrs)
-            if _text(attributes.get("format")) != FORMAT:
-                raise PairTableError(f"{path}: no table of pairs (its format is not {FORMAT})")
-            if int(attributes["version"]) != VERSION:
-                raise PairTableError(f"{path}: version {attributes['version']} is unknown; a newer lfnet wrote it")
-            low, high = map(float, attributes["overlap_range"])
-            names = [_text(name) for name in _column(file, "images")]
-            pictures = {
-                "image_ids": _column(file, "image_ids").astype(np.int32),
-                "image_split": _column(file, "image_split").astype(np.uint8),
-            }
-            columns = {name: _column(file, name).astype(kind) for name, kind in PAIR_COLUMNS.items()}
-    except PairTableError:
-        raise
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        cause = one_line(error)
-        raise PairTableError(f"{path}: can't be read ({cause}); delete it and run `lfnet prepare` again") from error
-    table = PairTable(names=names, overlap_range=(low, high), **pictures, **columns)  # type: ignore[arg-type]
+    remedy = "delete it and run `lfnet prepare` again"
+    with open_hdf5(path, PairTableError, remedy) as file:
+        format_, names = read_texts(file, [("/", "format"), ("images", None)], PairTableError)
+        if format_ != FORMAT:
+            raise PairTableError(f"{path}: no table of pairs (its format is not {FORMAT})")
+        version, limits = (read_numbers(file, name, PairTableError).tolist() for name in ("version", "overlap_range"))
+        if version != VERSION:
+            raise PairTableError(f"{path}: version {version} is unknown; a newer lfnet wrote it")
+        if not isinstance(limits, list) or len(limits) != 2:
+            raise PairTableError(f"{path}: expected two numbers as overlap_range, got {limits}; {remedy}")
+        if not isinstance(names, list):
+            raise PairTableError(f"{path}: expected a dataset images of one dimension; {remedy}")
+        columns = {name: _column(file, name, kind, remedy) for name, kind in (PICTURE_COLUMNS | PAIR_COLUMNS).items()}
+    table = PairTable(names=names, overlap_range=(float(limits[0]), float(limits[1])), **columns)  # type: ignore[arg-type]
     check_pair_table(table, path)
     return table
 
@@ -158,12 +154,9 @@ def check_pair_table(table: PairTable, source: str | Path) -> None:
             fail(f"the pair of pictures {first} and {second} lies across the split")
 
 
-def _column(file: h5py.File, name: str) -> NDArray[Any]:
-    dataset = file.get(name)
-    if not isinstance(dataset, h5py.Dataset) or dataset.ndim != 1:
-        raise UserError(f"expected a dataset {name} of one dimension")
-    return dataset[()]
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+def _column(file: h5py.File, name: str, kind: type[np.generic], remedy: str) -> NDArray[Any]:
+    column = read_array(file, name, PairTableError, remedy) if name in file else None
+    if column is None or column.ndim != 1:
+        raise PairTableError(f"{file.filename}: expected a dataset {name} of one dimension; {remedy}")
+    with np.errstate(invalid="ignore"):
+        return column.astype(kind)

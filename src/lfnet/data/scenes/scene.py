@@ -16,7 +16,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,8 +25,9 @@ from lfnet.data.layouts import read_frames
 from lfnet.data.reconstructions.colmap_files import has_model, read_reconstruction
 from lfnet.data.reconstructions.colmap_model import Reconstruction, ReconstructionError
 from lfnet.data.scenes.pair_table import PairTable, PairTableError, read_pair_table
-from lfnet.errors import UserError, one_line
+from lfnet.errors import UserError
 from lfnet.files.containment import inside, stays_inside
+from lfnet.files.hdf5_reading import open_hdf5, read_array
 from lfnet.images import read_image
 
 FORMAT = "lfnet-scene"
@@ -151,12 +151,9 @@ def read_depth_file(path: str | Path, size: Size) -> NDArray[np.float32]:
     Raises:
         SceneError: the file is missing, can't be read, or is of another size.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            depth = np.asarray(file["depth"], np.float32)
-    except (OSError, KeyError, ValueError) as error:
-        cause = one_line(error)
-        raise SceneError(f"{path}: depth can't be read ({cause}); delete it if it is there, and {AGAIN}") from error
+    remedy = f"delete it if it is there, and {AGAIN}"
+    with open_hdf5(path, SceneError, remedy) as file:
+        depth = read_array(file, "depth", SceneError, remedy).astype(np.float32)
     if depth.shape != (size[1], size[0]):
         expected = f"{size[0]}x{size[1]}"
         raise SceneError(f"{path}: depth of shape {depth.shape} for a picture of {expected}; delete it, and {AGAIN}")

@@ -9,19 +9,14 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from lfnet.errors import UserError
 from lfnet.features import Features
 from lfnet.files.checksum import checksum
-from lfnet.integrations.hloc import FeatureFileError, list_names, open_file
+from lfnet.files.hdf5_reading import find_group
+from lfnet.integrations.hloc import FeatureFileError, count_keypoints, list_names, open_file, read_features
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
     from lfnet.coordinates import Size
-
-NEEDED = ("keypoints", "descriptors", "image_size")
-"""Arrays without which a picture's features are of no use."""
-
 
 class FeatureFile:
     """Features of pictures, read from an HDF5 file that any program has made.
@@ -43,7 +38,7 @@ class FeatureFile:
         """In tables; `make_methods` puts the folder before it where two files have one name."""
         with open_file(self.path) as file:
             self._names = {name: None for name in list_names(file) if "keypoints" in _group(file, name)}
-            counts = [_count(_group(file, name)) for name in self._names]
+            counts = [count_keypoints(file, name) for name in self._names]
             scored = any("scores" in _group(file, name) for name in self._names)
         if not self._names:
             raise FeatureFileError(f"{path}: holds no keypoints; expected a group for each picture, as hloc writes it")
@@ -72,28 +67,15 @@ class FeatureFile:
 
         Raises:
             FeatureFileError: the file has no such picture, or not all of its arrays.
-            ValueError: arrays that don't go together, or hold NaN.
         """
         name = self.find(picture)
         with open_file(self.path) as file:
-            group = _group(file, name)
-            missing = [key for key in NEEDED if key not in group]
-            if missing:
-                raise FeatureFileError(
-                    f"{self.path}: picture {name!r} has no {' and no '.join(missing)}; write features as hloc does"
-                )
-            try:
-                arrays = {str(key): np.asarray(group[key]) for key in group}
-            except OSError as error:
-                raise FeatureFileError(f"{self.path}: picture {name!r} is damaged; make the file again") from error
-        try:
-            found = _features_of(arrays)
-        except (ValueError, TypeError) as error:
-            raise FeatureFileError(f"{self.path}: picture {name!r}: {error}") from error
+            found = read_features(file, name)
+            scored = "scores" in _group(file, name)
         if not _alike(found.image_size, size):
             there = f"picture {name!r} is {found.image_size} there"
             raise FeatureFileError(f"{self.path}: {there}, {picture!r} is {size} here: another, or turned, picture")
-        kept = found.top(max_keypoints) if "scores" in arrays else found.select(np.arange(len(found))[:max_keypoints])
+        kept = found.top(max_keypoints) if scored else found.select(np.arange(len(found))[:max_keypoints])
         return kept.resized(size)
 
     def find(self, picture: str) -> str:
@@ -122,15 +104,9 @@ class FeatureFile:
 
 
 def _group(file: h5py.File, name: str) -> h5py.Group:
-    group = file[name]
-    assert isinstance(group, h5py.Group), "names are those of groups that hold arrays"
+    group = find_group(file, name, FeatureFileError)
+    assert group is not None, "names are those of groups that hold arrays"
     return group
-
-
-def _count(group: h5py.Group) -> int:
-    """Keypoints of a picture; only the header is read."""
-    keypoints = group["keypoints"]
-    return int(keypoints.shape[0]) if isinstance(keypoints, h5py.Dataset) and keypoints.ndim else 0
 
 
 def _endings(names: Iterable[str]) -> dict[str, list[str]]:
@@ -148,21 +124,3 @@ def _alike(one: Size, other: Size) -> bool:
     small, large = sorted((one, other))
     factor = small[0] / large[0]
     return abs(small[1] - factor * large[1]) <= 1 + large[1] / large[0]
-
-
-def _features_of(arrays: dict[str, NDArray[Any]]) -> Features:
-    keypoints = arrays["keypoints"].reshape(-1, 2) if arrays["keypoints"].size == 0 else arrays["keypoints"]
-    count = len(keypoints)
-    descriptors = arrays["descriptors"]
-    if descriptors.ndim != 2 or descriptors.shape[1] != count:
-        raise UserError(f"descriptors must have shape (D, {count}), got {descriptors.shape}")
-    width, height = (int(side) for side in arrays["image_size"].reshape(2))
-    return Features(
-        # Some programs keep more of a keypoint beside its place.
-        keypoints[:, :2],
-        arrays.get("scales", np.ones(count, np.float32)),
-        arrays.get("orientations", np.zeros(count, np.float32)),
-        arrays.get("scores", np.zeros(count, np.float32)),
-        np.ascontiguousarray(descriptors.T),
-        (width, height),
-    )
