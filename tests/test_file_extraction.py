@@ -19,12 +19,13 @@ from PIL import Image
 
 from lfnet.errors import UserError
 from lfnet.features import Features
-from lfnet.file_extraction import FileSettings, extract_files, name_images
+from lfnet.file_extraction import FileSettings, extract_files, extract_frames, name_images
 from lfnet.files.atomic import held
 from lfnet.images import ImageError, read_image
 from lfnet.integrations import hloc
 from lfnet.models.config import ExtractionSettings
 from lfnet.models.lfnet import LFNet
+from support.clips import turned_and_zoomed, write_clip
 from support.commands import linux_only, peak_megabytes
 
 pytestmark = pytest.mark.slow
@@ -373,3 +374,38 @@ def test_memory_of_tiles_does_not_grow_with_the_height(
             peak_megabytes(user_environment, "extract", tmp_path / f"{count}.tif", *arguments, tmp_path / f"{count}.h5")
         )
     assert peaks[1] - peaks[0] < 25, f"{peaks[0]} MB for 0.5 megapixels, {peaks[1]} MB for 4"
+
+
+def test_frames_of_a_clip_are_named_by_their_numbers_and_resumed(
+    tiny_model: LFNet, folder: Path, tmp_path: Path, coffee: NDArray[np.uint8]
+) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", turned_and_zoomed(coffee, 7, 30.0, 1.0))
+    output = tmp_path / "f.h5"
+    extract_files(tiny_model, name_images([folder / "coffee.jpg"]), output, SETTINGS)
+    report = extract_frames(tiny_model, clip, output, SETTINGS, every=3)
+    assert (report.written, report.skipped, report.failures) == (3, 0, [])
+    found = contents(output)
+    assert set(found) == {"coffee.jpg", "clip.mp4/000000", "clip.mp4/000003", "clip.mp4/000006"}
+    assert all(features.image_size == (300, 200) and len(features) == 60 for features in found.values())
+    more = extract_frames(tiny_model, clip, output, SETTINGS, every=2)
+    assert (more.written, more.skipped) == (2, 2)
+    (tmp_path / "broken.mp4").write_bytes(b"nothing")
+    failed = extract_frames(tiny_model, tmp_path / "broken.mp4", output, SETTINGS)
+    assert failed.written == 0
+    assert "not a clip" in failed.failures[0][1]
+    with pytest.raises(UserError, match="leave --tile out"):
+        extract_frames(tiny_model, clip, output, FileSettings(tile=256))
+
+
+def test_clips_and_pictures_go_into_one_file_by_command(
+    run_lfnet, tiny_weights: Path, folder: Path, tmp_path: Path, coffee: NDArray[np.uint8]
+) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", turned_and_zoomed(coffee, 5, 30.0, 1.0))
+    words = ("extract", clip, folder / "coffee.jpg", "--weights", tiny_weights, "-o", tmp_path / "f.h5")
+    done = run_lfnet(*words, "--every", 2, "--overwrite")
+    assert done.returncode == 0, done.stderr
+    assert "4 pictures with" in done.stdout
+    assert set(contents(tmp_path / "f.h5")) == {"coffee.jpg", *(f"clip.mp4/{number:06d}" for number in (0, 2, 4))}
+    refused = run_lfnet("extract", folder, "-o", tmp_path / "g.h5", "--every", 2)
+    assert refused.returncode == 2
+    assert "--every: is for clips" in refused.stderr

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from lfnet.clips import read_frames
 from lfnet.coordinates import Size
 from lfnet.errors import UserError
 from lfnet.feature_store import FeatureStore
@@ -128,6 +129,17 @@ class ExtractionReport:
     """Name of each picture in which nothing was found, and the likely cause."""
     failures: list[tuple[str, str]] = field(default_factory=list)
     """Name of each picture that could not be read or worked on, and the error in one line."""
+
+
+def joined(reports: Sequence[ExtractionReport]) -> ExtractionReport:
+    """What several runs did together."""
+    return ExtractionReport(
+        sum(each.written for each in reports),
+        sum(each.skipped for each in reports),
+        sum(each.keypoints for each in reports),
+        [pair for each in reports for pair in each.without_keypoints],
+        [pair for each in reports for pair in each.failures],
+    )
 
 
 @dataclass(frozen=True)
@@ -253,11 +265,87 @@ def extract_files(
                 advance(1)
         else:
             pictures = _read_ahead(wanted, settings, batch_size)
-            while batch := list(islice(pictures, batch_size)):
-                _keep(store, list(_extract_batch(model, batch, settings.extraction, report)), settings, report)
-                advance(len(batch))
+            _work_off(model, pictures, store, settings, batch_size, report, advance)
         store.join()
         return report
+
+
+def extract_frames(
+    model: LFNet,
+    clip: str | Path,
+    output: str | Path,
+    settings: FileSettings | None = None,
+    *,
+    every: int = 10,
+    name: str | None = None,
+    weights: str = "",
+    batch_size: int = 1,
+    overwrite: bool = False,
+    progress: Callable[[int], object] | None = None,
+) -> ExtractionReport:
+    """Extract the features of a clip's frames, named `clip.mp4/000120` by their numbers from 0.
+
+    Args:
+        model: the network, on the device that shall work.
+        clip: a file that OpenCV decodes.
+        output: the HDF5 file, to which frames are added.
+        settings: how to extract; without tiles.
+        every: frames from one to the next that is worked on.
+        name: of the clip in the file; None: its file name.
+        weights: what identifies the model's weights; a file is only continued with the same.
+        batch_size: frames given to the network at once.
+        overwrite: start again, and replace a file that is there.
+        progress: called with a number of frames whenever they are done.
+
+    Returns:
+        What was done. A clip that can't be read is one failure.
+
+    Raises:
+        FeatureFileError: the file is there, with other settings or of other origin.
+        OSError: a file can't be written.
+        UserError: `every` or `batch_size` isn't positive, or there are tiles.
+    """
+    settings = settings or FileSettings()
+    if min(every, batch_size) < 1:
+        raise UserError(f"every and batch_size must be at least 1, got {every} and {batch_size}")
+    if settings.tile is not None:
+        raise UserError("tile: frames of a clip are worked in one piece; leave --tile out")
+    path = Path(clip)
+    with held(output):
+        store = FeatureStore(Path(output), settings.fingerprint(weights), overwrite)
+        present, report, advance = store.names(), ExtractionReport(), progress or (lambda count: None)
+        called = path.name if name is None else name
+        _refuse_nesting({**dict.fromkeys(present, store.output), f"{called}/0": path})
+
+        def pictures() -> Iterator[_Picture | tuple[str, str]]:
+            try:
+                for number, pixels in read_frames(path, every):
+                    frame = f"{called}/{number:06d}"
+                    if frame not in present:
+                        yield _as_picture(frame, path, pixels, settings)
+                        continue
+                    report.skipped += 1
+                    advance(1)
+            except ImageError as error:
+                yield called, str(error)
+
+        _work_off(model, pictures(), store, settings, batch_size, report, advance)
+        store.join()
+        return report
+
+
+def _work_off(
+    model: LFNet,
+    pictures: Iterator[_Picture | tuple[str, str]],
+    store: FeatureStore,
+    settings: FileSettings,
+    batch_size: int,
+    report: ExtractionReport,
+    advance: Callable[[int], object],
+) -> None:
+    while batch := list(islice(pictures, batch_size)):
+        _keep(store, list(_extract_batch(model, batch, settings.extraction, report)), settings, report)
+        advance(len(batch))
 
 
 def _keep(store: FeatureStore, done: list[_Found], settings: FileSettings, report: ExtractionReport) -> None:
@@ -327,7 +415,10 @@ def _read_ahead(
 
 def _read_picture(name: str, path: Path, settings: FileSettings) -> _Picture:
     _check_name(name, path)
-    pixels = read_image(path, max_pixels=settings.max_pixels)
+    return _as_picture(name, path, read_image(path, max_pixels=settings.max_pixels), settings)
+
+
+def _as_picture(name: str, path: Path, pixels: NDArray[np.uint8], settings: FileSettings) -> _Picture:
     size = (pixels.shape[1], pixels.shape[0])
     small = shrink(pixels, settings.long_side)
     mask = None
