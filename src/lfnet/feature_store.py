@@ -49,6 +49,7 @@ class FeatureStore:
         target = output.resolve()
         self.folder = target.with_name(target.name + ".parts")
         self._describe = describe
+        self._seen: set[Path] = set()
         self._note = self.folder / "settings.json"
         self._replacement = self.folder / "replaces"
         if overwrite:
@@ -66,6 +67,7 @@ class FeatureStore:
             if path is not None:
                 with hloc.open_file(path) as file:
                     present.update(hloc.list_names(file))
+        self._seen.update(self._parts())
         return present
 
     def add(self, rows: list[tuple[str, Features, float]], *, half: bool = False) -> None:
@@ -99,15 +101,24 @@ class FeatureStore:
             if self._replaces:
                 write_bytes(self._replacement, b"")
             write_bytes(self._note, self.fingerprint.encode())
-        write_bytes(self.folder / f"{time.time_ns():020d}.h5", content)
+        part = self.folder / f"{time.time_ns():020d}.h5"
+        write_bytes(part, content)
+        self._seen.add(part)
 
     def join(self) -> None:
         """Bring all parts into the output, in one step, and take them away.
 
         Raises:
-            OSError: the output can't be written; the parts then stay, and what stood at the output too.
+            FeatureFileError: parts were removed meanwhile; what they held is missing.
+        OSError: the output can't be written; the parts then stay, and what stood at the output too.
         """
         parts = self._parts()
+        lost = self._seen.difference(parts)
+        if lost:
+            raise hloc.FeatureFileError(
+                f"{self.folder}: {len(lost)} of {len(self._seen)} parts were removed while this ran; run the same "
+                "command again, and leave this folder alone until it ends"
+            )
         if parts:
             with replacing_hdf5(self.output, self._base) as (file, beneath):
                 self._describe(file)

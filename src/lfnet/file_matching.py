@@ -168,7 +168,7 @@ def match_feature_file(
         UserError: as `match_features`.
     """
     total = 0
-    with hloc.open_file(features) as source:
+    with held(output), hloc.open_file(features) as source:
         _check_names(source, pairs)
         _refuse_equal_names(pairs)
         read = lru_cache(_FEATURES_KEPT)(lambda name: hloc.read_features(source, name))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 def make_folder(path: str | Path) -> None:
@@ -110,7 +112,8 @@ def naming(path: str | Path) -> Iterator[None]:
 def held(path: str | Path) -> Iterator[None]:
     """Hold a file to be written against other processes; the system lets go of it however this one ends.
 
-    Where the system has no such locks (Windows), nothing is held.
+    What a killed process left beside it half-written is removed. Where the system has no such locks (Windows), nothing
+    is held.
 
     Args:
         path: the file that is going to be written; the lock lies beside it while the block lasts.
@@ -118,23 +121,58 @@ def held(path: str | Path) -> Iterator[None]:
     Raises:
         OSError: another process holds it, or the lock can't be made.
     """
-    try:
-        import fcntl
-    except ImportError:
+    if os.name != "posix":
         yield
         return
     target = Path(path).resolve()
     make_folder(target.parent)
     lock = target.with_name(f".{target.name}.lock")
-    with naming(path):
-        file = lock.open("wb")
-    with file:
+    with _locked(lock, path):
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            cause = "another process is writing it; wait for that to end"
-            raise BlockingIOError(error.errno, cause, str(path)) from error
-        try:
+            remove_leftovers(target)
             yield
         finally:
             lock.unlink(missing_ok=True)
+
+
+def _locked(lock: Path, path: str | Path) -> BinaryIO:
+    """A lock that is held, and whose file is the one that has its name: another may have removed it meanwhile."""
+    import fcntl
+
+    while True:
+        with naming(path):
+            file = lock.open("wb")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                return file
+        except FileNotFoundError:
+            pass
+        except BlockingIOError as error:
+            file.close()
+            cause = "another process is writing it; wait for that to end"
+            raise BlockingIOError(error.errno, cause, str(path)) from error
+        file.close()
+
+
+def remove_leftovers(target: Path) -> None:
+    """Remove what `replacing` had begun of a file when its process was killed.
+
+    Args:
+        target: the file, or a name with `*` for several.
+    """
+    stars = glob.escape(target.name).replace("[*]", "*")
+    for path in target.parent.glob(f".{stars}.*.tmp"):
+        number = path.name.split(".")[-2]
+        if number.isdecimal() and not _is_running(int(number)):
+            path.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # It is another user's.
+        pass
+    return True

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import operator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lfnet.errors import UserError
+from lfnet.errors import UserError, one_line
 from lfnet.files.atomic import write_bytes
 from lfnet.models.lfnet import LFNet
 from lfnet.settings import config_to_dict
@@ -71,21 +72,47 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], TrainConfig]:
     Raises:
         CheckpointError: if it is missing or damaged.
     """
+    if not path.is_file():
+        what = "is no file" if path.exists() else "no such file"
+        raise CheckpointError(f"checkpoint {path}: {what}; start without --resume")
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
         return values, build_config(json.loads(values["config"]))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"checkpoint {path}: no such file; start without --resume") from error
-    except Exception as error:
+    except Exception as error:  # By the damage, whatever the unpickler and the parser have.
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"checkpoint {path}: cannot be read ({first})") from error
 
 
-def restore(state: TrainingState, values: dict[str, Any]) -> None:
-    """Put a checkpoint's contents into a freshly built state of the same configuration."""
-    state.model.load_state_dict(values["model"])
-    state.detector_optimizer.load_state_dict(values["detector_optimizer"])
-    state.descriptor_optimizer.load_state_dict(values["descriptor_optimizer"])
-    state.generator.set_state(values["generator"])
-    state.step = values["step"]
-    state.best_score = values["best_score"]
+def restore(state: TrainingState, values: dict[str, Any], path: Path) -> None:
+    """Put a checkpoint's contents into a freshly built state of the same configuration.
+
+    Args:
+        state: is filled; of no use where that fails.
+        values: as read.
+        path: of the checkpoint, named in the error.
+
+    Raises:
+        CheckpointError: they are not what a state of this configuration has.
+    """
+    try:
+        state.model.load_state_dict(values["model"])
+        for name in ("detector_optimizer", "descriptor_optimizer"):
+            _check_moments(getattr(state, name), values[name])
+            getattr(state, name).load_state_dict(values[name])
+        state.generator.set_state(values["generator"])
+        state.step, state.best_score = operator.index(values["step"]), float(values["best_score"])
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+        raise CheckpointError(
+            f"checkpoint {path}: not what a run of these settings keeps ({one_line(error)[:200]}); start a new run"
+        ) from error
+    if state.step < 0:
+        raise CheckpointError(f"checkpoint {path}: expected a number of steps, got {state.step}; start a new run")
+
+
+def _check_moments(optimizer: torch.optim.Optimizer, values: dict[str, Any]) -> None:
+    """PyTorch takes moments of any shape, and fails at the first step."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, moments in values["state"].items():
+        for name in ("exp_avg", "exp_avg_sq"):
+            if moments[name].shape != parameters[index].shape:
+                raise ValueError(f"{name} of parameter {index} has shape {tuple(moments[name].shape)}")

@@ -13,6 +13,7 @@ import torch
 from lfnet.data.loader import PairLoader, build_sources, describe_sources
 from lfnet.data.pair import Pair
 from lfnet.errors import UserError
+from lfnet.files.atomic import held, remove_leftovers
 from lfnet.models.lfnet import LFNet
 from lfnet.models.weights import save_weights
 from lfnet.settings import ConfigError, config_to_dict
@@ -72,14 +73,35 @@ def train(
     Raises:
         TrainingError: if a loss is no longer finite (the batch is saved), or `output` holds another run.
         CheckpointError, ConfigError, WeightsError: if what to start from does not fit.
+        OSError: another process trains in `output`, or the disk is full.
     """
-    if (output / LAST).exists() and not resume:
-        raise TrainingError(f"{output}: holds a run already; go on with it by --resume, or name another folder")
+    _refuse_other_run(output, resume)
     place = torch.device(device)
     state = new_state(config, place) if init is None else start_from(config, init, place)
-    if resume:
-        _resume(state, config, output / LAST)
-    output.mkdir(parents=True, exist_ok=True)
+    with held(output / LAST):
+        _refuse_other_run(output, resume)  # Which may have ended just now.
+        remove_leftovers(output / "*")
+        if resume:
+            _resume(state, config, output / LAST)
+        return _run(state, config, output, place, resume, progress or (lambda news: None), say)
+
+
+def _refuse_other_run(output: Path, resume: bool) -> None:
+    if (output / LAST).exists() and not resume:
+        raise TrainingError(f"{output}: holds a run already; go on with it by --resume, or name another folder")
+    if resume and not (output / LAST).exists():
+        raise CheckpointError(f"checkpoint {output / LAST}: no such file; start without --resume")
+
+
+def _run(
+    state: TrainingState,
+    config: TrainConfig,
+    output: Path,
+    place: torch.device,
+    resume: bool,
+    progress: Callable[[Progress], None],
+    say: Callable[[str], None],
+) -> Path:
     if resume:
         say(f"resuming after step {state.step}")
         if state.step >= config.optimizer.steps:
@@ -102,8 +124,7 @@ def train(
         result = train_step(state, config, batch.to(place), output)
         state.step = step + 1
         losses = {name: float(value.detach()) for name, value in result.losses.items()}
-        if progress is not None:
-            progress(Progress(state.step, config.optimizer.steps, losses, scores))
+        progress(Progress(state.step, config.optimizer.steps, losses, scores))
         monitor.step(state.step, result, losses)
         if state.step % config.validation.every == 0 or state.step == config.optimizer.steps:
             scores = validate(state.model, validation, config.strategy, config.validation, place)
@@ -195,7 +216,7 @@ def _resume(state: TrainingState, config: TrainConfig, path: Path) -> None:
     for name in ("model", "strategy", "data", "seed"):
         if getattr(saved, name) != getattr(config, name):
             raise CheckpointError(f"checkpoint {path}: its settings [{name}] differ from those given; start a new run")
-    restore(state, values)
+    restore(state, values, path)
 
 
 def _keep(
