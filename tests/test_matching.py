@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -59,6 +61,17 @@ def test_binary_matches_equal_the_plain_reference(monkeypatch: pytest.MonkeyPatc
     same = mutual_nearest_neighbours(anywhere(a), anywhere(a))
     assert same.indices[:, 0].tolist() == same.indices[:, 1].tolist() == list(range(31))
     assert np.all(same.scores == 1)
+
+
+def test_memory_is_that_of_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table of all distances would take 64 MB here, and 40 GB for 100,000 features of each picture."""
+    monkeypatch.setattr(matching, "_BLOCK_ELEMENTS", 1 << 18)
+    a, b = (anywhere(unit(4096, 8, seed)) for seed in (0, 1))
+    tracemalloc.start()
+    mutual_nearest_neighbours(a, b)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 6e6
 
 
 def test_nearest_neighbours_give_distances() -> None:

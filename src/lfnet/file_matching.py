@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -24,6 +24,7 @@ from lfnet.images import read_image, shrink
 from lfnet.integrations import hloc
 from lfnet.matching import Geometry, mutual_nearest_neighbours, verify
 from lfnet.settings import ConfigError, require_above, require_at_least, require_within
+from lfnet.similarity_filter import agreeing_matches
 
 if TYPE_CHECKING:
     from lfnet.models.lfnet import LFNet
@@ -42,6 +43,8 @@ class MatchSettings:
     """Lowe's ratio test, such as 0.9; None leaves it out, as the authors of LF-Net advise."""
     max_distance: float | None = None
     """Largest distance of descriptors, in [0, 2]; None: no limit."""
+    filter: bool = False
+    """Keep only matches whose turn, scale and shift agree with those of the matches around them."""
     geometry: Geometry | None = None
     """Keep only matches that one homography, fundamental or essential matrix explains (MAGSAC++); None: all mutual
     nearest neighbours."""
@@ -74,16 +77,18 @@ class PictureMatch:
     """In pixels of image_b."""
     mutual: Matches
     """All mutual nearest neighbours."""
+    agreeing: Matches
+    """Those that agree with the matches around them, or all where no filter was asked for."""
     matches: Matches
-    """Those that the geometry explains, or all where none was asked for."""
+    """Those of `agreeing` that the geometry explains, or all where none was asked for."""
     model: NDArray[np.float64] | None
     """The 3x3 matrix of the geometry, where one was asked for and found."""
 
 
 def match_features(
     features_a: Features, features_b: Features, settings: MatchSettings
-) -> tuple[Matches, Matches, NDArray[np.float64] | None]:
-    """Match the features of two pictures, and verify the matches where asked to.
+) -> tuple[Matches, Matches, Matches, NDArray[np.float64] | None]:
+    """Match the features of two pictures, and filter and verify the matches where asked to.
 
     Args:
         features_a: of picture a.
@@ -91,25 +96,24 @@ def match_features(
         settings: how.
 
     Returns:
-        All mutual matches, those kept, and the model of the geometry or None.
+        All mutual matches, those that the filter kept, those that the geometry explains too, and its model or None.
 
     Raises:
         UserError: as `mutual_nearest_neighbours` and `verify`.
     """
-    mutual = mutual_nearest_neighbours(
-        features_a, features_b, ratio=settings.ratio, max_distance=settings.max_distance
-    )
+    mutual = mutual_nearest_neighbours(features_a, features_b, ratio=settings.ratio, max_distance=settings.max_distance)
+    agreeing = agreeing_matches(features_a, features_b, mutual) if settings.filter else mutual
     if settings.geometry is None:
-        return mutual, mutual, None
+        return mutual, agreeing, agreeing, None
     kept, model = verify(
         features_a,
         features_b,
-        mutual,
+        agreeing,
         settings.geometry,
         intrinsics_a=_camera_matrix(settings.intrinsics),
         threshold=settings.threshold,
     )
-    return mutual, kept, model
+    return mutual, agreeing, kept, model
 
 
 def match_pictures(
@@ -138,8 +142,8 @@ def match_pictures(
         )
         for image in images
     ]
-    mutual, matches, geometry = match_features(features[0], features[1], settings)
-    return PictureMatch(images[0], images[1], features[0], features[1], mutual, matches, geometry)
+    found = match_features(features[0], features[1], settings)
+    return PictureMatch(images[0], images[1], features[0], features[1], *found)
 
 
 def match_feature_file(
@@ -148,15 +152,17 @@ def match_feature_file(
     output: str | Path,
     settings: MatchSettings,
     *,
+    reference: str | Path | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> int:
     """Match the pairs of a list into a file in hloc's layout, which is written whole or not at all.
 
     Args:
         features: features file.
-        pairs: names of pictures in it.
+        pairs: names of pictures in it; the second ones are of the reference, if there is one.
         output: matches file.
         settings: how to match.
+        reference: another features file, which the second picture of each pair is in.
         progress: called with 1 after each pair.
 
     Returns:
@@ -168,25 +174,30 @@ def match_feature_file(
         UserError: as `match_features`.
     """
     total = 0
-    with held(output), hloc.open_file(features) as source:
-        _check_names(source, pairs)
+    with held(output), hloc.open_file(features) as first, hloc.open_file(reference or features) as second:
+        _check_names(first, {a for a, _ in pairs})
+        _check_names(second, {b for _, b in pairs})
         _refuse_equal_names(pairs)
-        read = lru_cache(_FEATURES_KEPT)(lambda name: hloc.read_features(source, name))
+        read_a, read_b = _reader(first), _reader(second)
         with replacing_hdf5(output) as (target, beneath):
             for pair in pairs:
-                total += _match_into(target, pair, read, settings)
+                total += _match_into(target, pair, read_a(pair[0]), read_b(pair[1]), settings)
                 beneath.check()
                 if progress is not None:
                     progress(1)
     return total
 
 
+def _reader(file: h5py.File) -> Callable[[str], Features]:
+    """Features of a picture of a file; the last ones stay in memory."""
+    return lru_cache(_FEATURES_KEPT)(lambda name: hloc.read_features(file, name))
+
+
 def _match_into(
-    target: h5py.File, pair: tuple[str, str], read: Callable[[str], Features], settings: MatchSettings
+    target: h5py.File, pair: tuple[str, str], features_a: Features, features_b: Features, settings: MatchSettings
 ) -> int:
     """Match a pair and write it; the number of its matches."""
-    features_a, features_b = map(read, pair)
-    _, matches, _ = match_features(features_a, features_b, settings)
+    matches = match_features(features_a, features_b, settings)[2]
     hloc.write_matches(target, *pair, matches, len(features_a))
     return len(matches)
 
@@ -229,9 +240,9 @@ def match_in_batches(
     """
     output = Path(output)
     with held(output), hloc.open_file(features) as source:
-        _check_names(source, pairs)
+        _check_names(source, {name for pair in pairs for name in pair})
         _refuse_equal_names(pairs)
-        fingerprint = {**asdict(settings), "features": _origin(source)}
+        fingerprint = {**_fingerprint(settings), "features": _origin(source)}
         mark = cache(lambda name: _mark(source, name))
         if output.exists() and not overwrite:
             _check_marks(output, pairs, mark)
@@ -240,11 +251,11 @@ def match_in_batches(
         left = [pair for pair in pairs if not {hloc.names_to_pair(*pair), hloc.names_to_pair(*pair[::-1])} & present]
         advance = progress or (lambda count: None)
         advance(len(pairs) - len(left))
-        read = lru_cache(_FEATURES_KEPT)(lambda name: hloc.read_features(source, name))
+        read = _reader(source)
 
         def match_batch(target: h5py.File, batch: list[tuple[str, str]]) -> None:
             for pair in batch:
-                _match_into(target, pair, read, settings)
+                _match_into(target, pair, read(pair[0]), read(pair[1]), settings)
                 write_text(target, _MARKS, [mark(name) for name in pair], hloc.names_to_pair(*pair))
                 advance(1)
 
@@ -253,6 +264,14 @@ def match_in_batches(
             store.add_part(lambda target, batch=batch: match_batch(target, batch))
         store.join()
     return len(left)
+
+
+def _fingerprint(settings: MatchSettings) -> dict[str, Any]:
+    """What decides matches; files from before there was a filter are gone on with where none is asked for."""
+    values = asdict(settings)
+    if not settings.filter:
+        del values["filter"]
+    return values
 
 
 _MARKS = "features"
@@ -288,9 +307,8 @@ def _origin(features: h5py.File) -> str:
     return f"{status.st_size} {status.st_mtime_ns}" if settings is None else settings
 
 
-def _check_names(features: h5py.File, pairs: list[tuple[str, str]]) -> None:
-    wanted = sorted({name for pair in pairs for name in pair})
-    missing = [name for name in wanted if not hloc.has_features(features, name)]
+def _check_names(features: h5py.File, names: set[str]) -> None:
+    missing = [name for name in sorted(names) if not hloc.has_features(features, name)]
     if missing:
         some = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
         spelt = [hloc.clean_name(name) for name in missing]

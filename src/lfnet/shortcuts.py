@@ -99,6 +99,7 @@ def match(
     threshold: float = 3.0,
     ratio: float | None = None,
     max_distance: float | None = None,
+    filter: bool = False,
 ) -> Matches:
     """Matches of two pictures: features that are each the other's nearest.
 
@@ -110,6 +111,8 @@ def match(
         threshold: largest error of such a match, in pixels.
         ratio: Lowe's ratio test, such as 0.9; the authors of LF-Net warn against it.
         max_distance: largest distance of descriptors, in [0, 2].
+        filter: keep only matches whose turn, scale and shift agree with those of the matches around them
+            (`lfnet.similarity_filter`).
 
     Returns:
         Matches, whose `indices` are rows of the features of a and of b.
@@ -118,8 +121,8 @@ def match(
         ValueError: as `lfnet.mutual_nearest_neighbours` and `lfnet.verify`.
     """
     features_a, features_b = (side if isinstance(side, Features) else extract(side) for side in (a, b))
-    settings = MatchSettings(ratio=ratio, max_distance=max_distance, geometry=geometry, threshold=threshold)
-    return match_features(features_a, features_b, settings)[1]
+    settings = MatchSettings(ratio, max_distance, filter, geometry, threshold)
+    return match_features(features_a, features_b, settings)[2]
 
 
 def _pixels(picture: Picture, exif_rotate: bool) -> NDArray:

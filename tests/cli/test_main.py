@@ -18,12 +18,16 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+import lfnet
 from lfnet.cli.main import COMMANDS, main
 from lfnet.features import Features, Matches
+from lfnet.file_matching import MatchSettings, match_in_batches
 from lfnet.integrations import hloc
+from lfnet.matching import mutual_nearest_neighbours
 from lfnet.models.lfnet import LFNet
 from lfnet.reports.drawing import GREEN, RED, draw_matches
 from support.commands import REPOSITORY
+from support.made_features import some_features
 from support.pictures import png_header
 
 Capture = pytest.CaptureFixture[str]
@@ -152,6 +156,58 @@ def test_match_on_a_features_file_writes_what_hloc_reads(
     assert code == 1
     assert "1 pictures of the list are not in it: elsewhere.png" in only_line(err)
     assert not (tmp_path / "no.h5").exists()
+
+
+def test_queries_are_matched_with_a_reference_of_another_file(capsys: Capture, tmp_path: Path) -> None:
+    """Both files may have a picture of one name; a pair turned round is another pair."""
+    found = {name: some_features(30, seed=seed) for seed, name in enumerate(("q", "r", "q again"))}
+    query, reference, matches = (tmp_path / name for name in ("query.h5", "reference.h5", "m.h5"))
+    for path, pictures in ((query, {"q": "q", "r": "r"}), (reference, {"q": "r", "r": "q again"})):
+        with h5py.File(path, "w") as file:
+            for name, source in pictures.items():
+                hloc.write_features(file, name, found[source])
+    pairs = tmp_path / "pairs.txt"
+    pairs.write_text("q r\nr q\n")
+    code, out, err = run(capsys, "match", query, reference, "--pairs", pairs, "-o", matches)
+    assert code == 0, err
+    assert "matches in 2 pairs" in out
+    for names, sides in ((("q", "r"), ("q", "q again")), (("r", "q"), ("r", "r"))):
+        expected = mutual_nearest_neighbours(found[sides[0]], found[sides[1]]).indices
+        assert np.array_equal(lfnet.read_matches(matches, *names).indices, expected)
+    for words, message in (
+        ((query, reference), "is a features file, not a picture"),
+        ((query, pairs, "--pairs", pairs, "-o", matches), "is a features file, not a picture"),
+        ((query, reference, "--pairs", pairs, "-o", reference), "is one of the inputs"),
+    ):
+        code, _, err = run(capsys, "match", *words)
+        assert code == 2
+        assert message in only_line(err)
+    with h5py.File(reference, "a") as file:
+        del file["q"]
+    assert "reference.h5: 1 pictures of the list are not in it: q" in only_line(
+        run(capsys, "match", query, reference, "--pairs", pairs, "-o", matches)[2]
+    )
+
+
+def test_filtered_matches_are_fewer_and_their_file_is_not_gone_on_with_unfiltered(
+    capsys: Capture, tmp_path: Path, tiny_weights: Path, camera: NDArray[np.uint8], folder: Path
+) -> None:
+    Image.fromarray(camera[:200, :200]).save(tmp_path / "a.png")
+    Image.fromarray(camera[8:208, 16:216]).save(tmp_path / "b.png")
+    words = ("match", tmp_path / "a.png", tmp_path / "b.png", "--weights", tiny_weights, "--filter")
+    code, out, err = run(capsys, *words)
+    assert code == 0, err
+    mutual, agreeing = (int(line.split()[0]) for line in out.splitlines()[-2:])
+    assert "agree with the matches around them" in out
+    assert 30 < agreeing < mutual
+    features, matches = tmp_path / "f.h5", tmp_path / "m.h5"
+    assert run(capsys, "extract", folder, "-o", features, "--weights", tiny_weights)[0] == 0
+    pair = [("camera.png", "coffee.jpg")]
+    assert match_in_batches(features, pair, matches, MatchSettings()) == 1
+    with h5py.File(matches) as file:
+        assert "filter" not in json.loads(file.attrs["settings"])  # As files from before there was a filter.
+    with pytest.raises(hloc.FeatureFileError, match=r"filter None \(now True\)"):
+        match_in_batches(features, pair, matches, MatchSettings(filter=True))
 
 
 def test_broken_pictures_are_listed_and_all_others_written(

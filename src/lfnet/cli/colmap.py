@@ -106,6 +106,8 @@ class Command:
     """Start again with what is in the output folder."""
     ratio: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
     """Lowe's ratio test, such as 0.9."""
+    filter: bool = False
+    """Keep only matches whose turn, scale and shift agree with those of the matches around them."""
     batch_size: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Photos at once; 1 on a CPU and 8 on a GPU unless given."""
     network: Annotated[Model, tyro.conf.arg(name="")] = field(default_factory=Model)
@@ -157,7 +159,7 @@ def _settings(command: Command) -> MappingSettings:
     try:
         return MappingSettings(
             command.files,
-            MatchSettings(command.ratio),
+            MatchSettings(command.ratio, filter=command.filter),
             command.choose.chosen(),
             CameraSettings(fill.sharing, fill.camera_model, parameters),
             fill.features,
@@ -186,8 +188,8 @@ def _check_options(command: Command) -> None:
     )
     if fill.features is not None and extracting:
         raise UsageError("--features are taken as they are: leave out --weights, --device and options of extraction")
-    if fill.matches is not None and command.ratio is not None:
-        raise UsageError("--matches are taken as they are: leave --ratio out")
+    if fill.matches is not None and (command.ratio is not None or command.filter):
+        raise UsageError("--matches are taken as they are: leave --ratio and --filter out")
     if model.undistorted_side is not None and not model.undistort:
         raise UsageError("--undistorted-side is of --undistort: give that too")
     if model.fix_cameras and not (model.map or model.undistort):

@@ -18,19 +18,20 @@ from lfnet.files.hdf5_reading import is_hdf5
 
 @dataclass(frozen=True)
 class Command:
-    """Match two pictures, or the pairs of a list on a features file.
+    """Match two pictures, or the pairs of a list on one features file or two.
 
     lfnet match A.jpg B.jpg -o matches.png draws what two pictures have in common, each turned upright by its
     EXIF orientation. lfnet match features.h5 --pairs pairs.txt -o matches.h5 writes hloc's matches0 and
-    matching_scores0. Matches are mutual nearest neighbours.
+    matching_scores0. lfnet match query.h5 reference.h5 --pairs pairs.txt -o matches.h5 takes the second picture of
+    each pair from the second file. Matches are mutual nearest neighbours.
     """
 
-    inputs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="A B | FEATURES")]
-    """Two pictures, or one features file."""
+    inputs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="A B | FEATURES [REFERENCE]")]
+    """Two pictures; or one features file, or two."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="PATH")] = None
-    """Picture of the matches (two pictures; optional), or matches file (features file)."""
+    """Picture of the matches (two pictures; optional), or matches file (features files)."""
     pairs: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Text file with two names of pictures a line, for a features file; names with spaces in double quotes, or a tab
+    """Text file with two names of pictures a line, for features files; names with spaces in double quotes, or a tab
     between."""
     how: Annotated[MatchSettings, tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes] = field(
         default_factory=MatchSettings
@@ -43,17 +44,20 @@ class Command:
 
 def run(command: Command) -> int:
     """Match, and tell what was found."""
-    if command.how.geometry is None and command.how != MatchSettings(command.how.ratio, command.how.max_distance):
+    of_geometry = command.how.threshold, command.how.intrinsics
+    if command.how.geometry is None and of_geometry != (MatchSettings.threshold, None):
         raise UsageError("--threshold and --intrinsics are of a geometry: give --geometry too, or leave them out")
     if command.how.geometry not in (None, "essential") and command.how.intrinsics is not None:
         raise UsageError(f"--intrinsics are for --geometry essential; leave them out for {command.how.geometry}")
-    if len(command.inputs) == 1:
-        return _match_file(command)
-    if len(command.inputs) != 2 or command.pairs is not None:
-        raise UsageError("expected two pictures, or one features file with --pairs")
-    for path in command.inputs:
-        if is_hdf5(path):
-            raise UsageError(f"{path}: is a features file, not a picture; give it alone, with --pairs and -o")
+    files = [path for path in command.inputs if is_hdf5(path)]
+    if len(command.inputs) == 1 or (len(files) == 2 and command.pairs is not None):
+        return _match_files(command)
+    if len(command.inputs) != 2 or (command.pairs is not None and not files):
+        raise UsageError("expected two pictures, or one or two features files with --pairs")
+    if files:
+        raise UsageError(
+            f"{files[0]}: is a features file, not a picture; give it alone or with another, --pairs and -o"
+        )
     return _match_pictures(command)
 
 
@@ -68,6 +72,8 @@ def _match_pictures(command: Command) -> int:
         note = "" if len(features) else " (blank, or too small)"
         print(f"{path}: {len(features)} keypoints{note}")
     print(f"{len(result.mutual)} mutual nearest neighbours")
+    if command.how.filter:
+        print(f"{len(result.agreeing)} of them agree with the matches around them")
     if geometry := command.how.geometry:
         name = geometry if geometry == "homography" else f"{geometry} matrix"
         print(f"{len(result.matches)} of them agree with one {name} within {command.how.threshold:g} px")
@@ -77,27 +83,28 @@ def _match_pictures(command: Command) -> int:
     return 0
 
 
-def _match_file(command: Command) -> int:
+def _match_files(command: Command) -> int:
     from tqdm import tqdm
 
     from lfnet.integrations.hloc import read_pairs
 
-    (features,), pairs, output, threads = command.inputs, command.pairs, command.output, command.model.threads
+    pairs, output, threads = command.pairs, command.output, command.model.threads
+    features, reference = command.inputs[0], command.inputs[1] if len(command.inputs) == 2 else None
     if pairs is None or output is None:
-        raise UsageError("one input is a features file and needs --pairs pairs.txt and -o matches.h5")
+        raise UsageError("a features file needs --pairs pairs.txt and -o matches.h5")
     if command.model != Model(threads) or command.pictures != PictureSettings():
         raise UsageError(
             "a features file is matched as it is: --weights, --device and options of extraction are for two pictures"
         )
-    check_output(output, (features, pairs))
+    check_output(output, (*command.inputs, pairs))
     if output.exists() and not is_hdf5(output):
         raise UserError(f"{output}: not an HDF5 file, so it is not overwritten; name another file")
-    listed = read_pairs(pairs)
+    listed = read_pairs(pairs, both_ways=reference is not None)
     if not listed:
         raise UserError(f"{pairs}: no pairs in it; expected two names of pictures a line")
     Threads(threads).apply()
     with tqdm(total=len(listed), unit="pair", disable=None, file=sys.stderr) as bar:
-        total = match_feature_file(features, listed, output, command.how, progress=bar.update)
+        total = match_feature_file(features, listed, output, command.how, reference=reference, progress=bar.update)
     print(f"{output}: {total} matches in {len(listed)} pairs")
     return 0
 

@@ -311,12 +311,13 @@ def _matches_of(group: h5py.Group, reverse: bool) -> Matches:
         raise FeatureFileError(f"{place}: {error}") from error
 
 
-def read_pairs(path: str | Path) -> list[tuple[str, str]]:
+def read_pairs(path: str | Path, *, both_ways: bool = False) -> list[tuple[str, str]]:
     """A list of pairs as hloc writes it: two names on a line; the same pair turned round counts once.
 
     Args:
         path: text file; empty lines and lines that start with # are passed over. Names with spaces stand between
             double quotes, or have a tab between them.
+        both_ways: the same pair turned round is another pair, as where the second names are of another file.
 
     Returns:
         Pairs in the file's order.
@@ -338,7 +339,7 @@ def read_pairs(path: str | Path) -> list[tuple[str, str]]:
         if len(words) != 2:
             expected = "expected two names of pictures, those with spaces in double quotes or with a tab between"
             raise FeatureFileError(f"{path}: line {number} has {len(words)} words, {expected}")
-        if (words[1], words[0]) not in pairs:
+        if both_ways or (words[1], words[0]) not in pairs:
             pairs[words[0], words[1]] = None
     return list(pairs)
 

@@ -116,7 +116,7 @@ def test_few_groups_are_not_tuned_on(rendered: Dataset) -> None:
     few = replace(rendered, pairs=rendered.pairs[:3])
     section = measure_tuned(POSE, few, FeatureSource([Oracle(rendered)]), EstimationSettings(), quiet)
     assert len(section.rows) == 3
-    assert section.chosen["oracle"] == {"ratio": 1.0, "threshold": 1.0}
+    assert section.chosen["oracle"] == {"ratio": 1.0, "threshold": 1.0, "filter": False}
     assert section.skipped == [
         "pose on rendered: nothing is tuned, as there are fewer than 4 groups of pairs: no ratio test and a threshold "
         "of 1 px for every method"

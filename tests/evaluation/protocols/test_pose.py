@@ -17,12 +17,14 @@ from lfnet.evaluation.data.data_settings import DataSettings
 from lfnet.evaluation.data.datasets import open_data
 from lfnet.evaluation.data.pairs import Dataset, EvaluationPair, RelativePose
 from lfnet.evaluation.data.synthetic import warped_dataset
-from lfnet.evaluation.data.truth import TransformedTruth
+from lfnet.evaluation.data.transformed_pairs import transformed_pair
+from lfnet.evaluation.data.truth import TransformedTruth, apply_matrix
 from lfnet.evaluation.data.views import Variant, transform_image
 from lfnet.evaluation.feature_source import FeatureSource
 from lfnet.evaluation.methods.opencv_extractors import OpenCVExtractor
 from lfnet.evaluation.protocols.estimation import (
     EstimationSettings,
+    Estimator,
     MatchedPair,
     measure_tuned,
 )
@@ -129,6 +131,52 @@ def test_turning_both_cameras_changes_nothing(rendered: Dataset, degrees: int) -
     assert max(row.metrics["pose_error"] for row in section.rows) < 0.1
 
 
+@pytest.mark.parametrize(("degrees", "zoom"), [(70, 1.0), (180, 0.5)])
+def test_the_second_picture_is_turned_and_zoomed_with_its_camera(
+    rendered: Dataset, warped: Dataset, degrees: int, zoom: float
+) -> None:
+    """RootSIFT finds its way on pictures that are turned: the truth is turned alike."""
+    source = FeatureSource([OpenCVExtractor("rootsift")])
+    settings = replace(FIXED, turn=degrees, zoom=zoom)
+    section = measure_tuned(POSE, rendered, source, settings, quiet)
+    assert {row.variant for row in section.rows} == {settings.variant.name}
+    assert section.mean("pose_auc@20") > 0.5
+    assert measure_tuned(HOMOGRAPHY, warped, source, settings, quiet).mean("corner_auc@5") > 0.5
+
+
+def test_a_camera_that_is_turned_sees_what_the_turned_picture_shows() -> None:
+    generator = np.random.default_rng(0)
+    world = generator.uniform((-2, -2, 4), (2, 2, 8), (20, 3))
+    intrinsics = np.array([[500.0, 0, 320], [0, 450, 240], [0, 0, 1]])
+    pose = RelativePose(intrinsics, intrinsics, motion(turn(20), (0.5, 0.1, 0.0)))
+    view = transform_image(np.zeros((480, 640), np.uint8), Variant(degrees=130, zoom=1.5))
+    pair = EvaluationPair("pair", "group", "a", "b", pose=pose)
+    moved = transformed_pair(pair, view.from_base, (view.image.shape[1], view.image.shape[0])).pose
+    assert moved is not None
+
+    def seen(camera: NDArray, b_from_a: NDArray) -> NDArray:
+        points = (world @ b_from_a[:3, :3].T + b_from_a[:3, 3]) @ camera.T
+        return points[:, :2] / points[:, 2:]
+
+    expected = apply_matrix(view.from_base, seen(intrinsics, pose.b_from_a))
+    np.testing.assert_allclose(seen(moved.intrinsics_b, moved.b_from_a), expected, atol=1e-9)
+    np.testing.assert_allclose(np.tril(moved.intrinsics_b, -1), 0, atol=1e-9)
+    np.testing.assert_allclose(moved.b_from_a[:3, :3] @ moved.b_from_a[:3, :3].T, np.eye(3), atol=1e-12)
+    assert np.linalg.det(moved.b_from_a[:3, :3]) == pytest.approx(1)
+
+
+def test_the_filter_takes_wrong_matches_away_and_runs_are_comparable(rendered: Dataset) -> None:
+    source = FeatureSource([OpenCVExtractor("rootsift")])
+    plain, filtered = (
+        measure_tuned(POSE, rendered, source, replace(FIXED, filter=filtered), quiet) for filtered in (False, True)
+    )
+    assert filtered.mean("matches") < 0.9 * plain.mean("matches")
+    assert filtered.mean("inliers") > 0.8 * plain.mean("inliers")
+    assert (plain.chosen["rootsift"]["filter"], filtered.chosen["rootsift"]["filter"]) == (False, True)
+    assert plain.settings == filtered.settings
+    assert min(row.metrics["estimation_time"] for row in filtered.rows) > 0
+
+
 def test_too_few_matches_have_no_pose(rendered: Dataset) -> None:
     class Few(Oracle):
         def __call__(self, image: np.ndarray, *, max_keypoints: int, mask: np.ndarray | None = None) -> Features:
@@ -157,12 +205,11 @@ def test_pose_needs_no_more_than_intrinsics(rendered: Dataset) -> None:
     features = [oracle(rendered.load(name), max_keypoints=500) for name in (pair.picture_a, pair.picture_b)]
     assert pair.pose is not None
     blank = replace(pair.pose, b_from_a=np.full((4, 4), np.nan))
-    every = np.stack([np.arange(len(features[0]))] * 2, axis=1)
     neighbours = Neighbours.of(*(each.descriptors for each in features))
     matched = MatchedPair(features[0], features[1], neighbours, Cache(None))
-    essential, inliers = matched.model(every, 1.0, FIXED, (blank.intrinsics_a, blank.intrinsics_b))
-    assert inliers.all()
-    found = recovered_pose(essential, *matched.points(every), blank)
+    estimate = matched.estimate(Estimator(threshold=1.0), FIXED, (blank.intrinsics_a, blank.intrinsics_b))
+    assert estimate.inliers.all()
+    found = recovered_pose(estimate.model, *matched.points(estimate.used), blank)
     assert found is not None
     assert max(pose_errors(*found, pair.pose.b_from_a)) < 0.1
 

@@ -5,6 +5,7 @@ Each method is tuned on pairs set aside, then measured on the others.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
@@ -15,13 +16,16 @@ import numpy as np
 from lfnet.evaluation.cache import digest
 from lfnet.evaluation.data.measured_frames import evenly
 from lfnet.evaluation.data.pairs import Dataset
+from lfnet.evaluation.data.transformed_pairs import transformed_pair
+from lfnet.evaluation.data.views import UNTOUCHED, Variant
 from lfnet.evaluation.protocols.fairness import measure_alike
 from lfnet.evaluation.results import Section
 from lfnet.evaluation.unmeasured import Unmeasured
 from lfnet.features import Matches
 from lfnet.matching import verify
 from lfnet.progress import Say
-from lfnet.settings import ConfigError, require_at_least
+from lfnet.settings import ConfigError, require_above, require_at_least
+from lfnet.similarity_filter import agreeing_matches
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int, UInt8
@@ -29,7 +33,6 @@ if TYPE_CHECKING:
 
     from lfnet.evaluation.cache import Arrays, Cache
     from lfnet.evaluation.data.pairs import EvaluationPair
-    from lfnet.evaluation.data.views import Variant
     from lfnet.evaluation.feature_source import FeatureSource
     from lfnet.evaluation.methods.extractors import Method
     from lfnet.features import Features
@@ -49,6 +52,8 @@ class Estimator:
     """Of Lowe's test; 1 = no test."""
     threshold: float = THRESHOLDS[0]
     """Of MAGSAC, pixels."""
+    filter: bool = False
+    """Whether only matches are taken that the matches around them agree with."""
 
     @property
     def ratio_test(self) -> float | None:
@@ -59,7 +64,8 @@ class Estimator:
     def words(self) -> str:
         """What it is, in a report's line."""
         ratio = "no ratio test" if self.ratio_test is None else f"a ratio of {self.ratio:g}"
-        return f"{ratio} and a threshold of {self.threshold:g} px"
+        filtered = ", filtered by similarity," if self.filter else ""
+        return f"{ratio}{filtered} and a threshold of {self.threshold:g} px"
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,13 @@ class EstimationSettings:
     """Of Lowe's test, for every method; 1 = no test, None = tuned for each."""
     threshold: float | None = None
     """Of MAGSAC, pixels, for every method; None = tuned for each."""
+    filter: bool = False
+    """Keep only matches whose turn, scale and shift agree with those of the matches around them
+    (`lfnet match --filter`), for every method."""
+    turn: int = 0
+    """Degrees, clockwise, that the second picture is turned by."""
+    zoom: float = 1.0
+    """Factor of the second picture's size."""
     every: int = 4
     """Every how many-th group of pairs is set aside to tune on; needs at least as many groups."""
     tuning_pairs: int = 40
@@ -89,6 +102,7 @@ class EstimationSettings:
             raise ConfigError(f"ratio must be in (0, 1], got {self.ratio}")
         if self.threshold is not None and self.threshold <= 0:
             raise ConfigError(f"threshold must be positive pixels, got {self.threshold}")
+        require_above(self, "estimation", {"zoom": 0})
         if not 0 < self.confidence < 1:
             raise ConfigError(f"confidence must be in (0, 1), got {self.confidence}")
 
@@ -96,7 +110,30 @@ class EstimationSettings:
         """What is tried, the default first."""
         ratios = RATIOS if self.ratio is None else (self.ratio,)
         thresholds = THRESHOLDS if self.threshold is None else (self.threshold,)
-        return [Estimator(*each) for each in product(ratios, thresholds)]
+        return [Estimator(*each, self.filter) for each in product(ratios, thresholds)]
+
+    @property
+    def variant(self) -> Variant:
+        """What is done to the second picture."""
+        return Variant(self.turn % 360, self.zoom)
+
+    def stated(self) -> dict[str, Any]:
+        """What two runs must share to be compared: all but the filter, which is stated with what each method has."""
+        return {name: value for name, value in asdict(self).items() if name != "filter"}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What MAGSAC++ made of matches."""
+
+    model: Float[Array, "3 3"]
+    """NaN where nothing was found."""
+    used: Int[Array, "M 2"]
+    """Matches that it was given, after the filter."""
+    inliers: Bool[Array, " M"]
+    """Which of them agree with it."""
+    milliseconds: float
+    """Of filter and estimate, as it was when they were made."""
 
 
 @dataclass(frozen=True)
@@ -112,46 +149,51 @@ class MatchedPair:
         """Matched places in a and in b, pixels."""
         return self.features_a.keypoints[indices[:, 0]], self.features_b.keypoints[indices[:, 1]]
 
-    def model(
+    def estimate(
         self,
-        indices: Int[Array, "M 2"],
-        threshold: float,
+        estimator: Estimator,
         settings: EstimationSettings,
         intrinsics: Sequence[Float[Array, "3 3"]] = (),
-    ) -> tuple[Float[Array, "3 3"], Bool[Array, " M"]]:
-        """What MAGSAC++ makes of matches, from the cache where it met the same before.
+    ) -> Estimate:
+        """What MAGSAC++ makes of mutual matches, from the cache where it met the same before.
 
         Args:
-            indices: matches, each feature of a at most once.
-            threshold: of MAGSAC, pixels.
+            estimator: ratio, threshold, filter.
             settings: confidence, iterations, seed.
             intrinsics: of a and b, for the essential matrix of their rays; none for the homography b_from_a.
-
-        Returns:
-            the model, NaN where nothing was found; and which matches agree with it.
         """
-        geometry = "essential" if intrinsics else "homography"
+        indices = self.neighbours.mutual(estimator.ratio_test)
         options = {name: getattr(settings, name) for name in ("confidence", "max_iterations", "seed")}
+        geometry = "essential" if intrinsics else "homography"
 
         def compute() -> Arrays:
+            start = time.perf_counter()
+            used = Matches(indices, np.zeros(len(indices), np.float32))
+            if estimator.filter:
+                used = agreeing_matches(self.features_a, self.features_b, used)
             inlying, model = verify(
                 self.features_a,
                 self.features_b,
-                Matches(indices, np.zeros(len(indices), np.float32)),
+                used,
                 geometry,
                 intrinsics_a=intrinsics[0] if intrinsics else None,
                 intrinsics_b=intrinsics[1] if intrinsics else None,
-                threshold=threshold,
+                threshold=estimator.threshold,
                 **options,
             )
+            seconds = time.perf_counter() - start
             if model is None or not np.isfinite(model).all():
-                return {"model": np.full((3, 3), np.nan), "inliers": np.zeros(len(indices), bool)}
-            return {"model": model, "inliers": np.isin(indices[:, 0], inlying.indices[:, 0])}
+                inlying, model = Matches.empty(), np.full((3, 3), np.nan)
+            inliers = np.isin(used.indices[:, 0], inlying.indices[:, 0])
+            return {"model": model, "used": used.indices, "inliers": inliers, "seconds": np.asarray(seconds)}
 
-        inputs = digest(*self.points(indices), *intrinsics)
-        key = {"geometry": geometry, "inputs": inputs, "threshold": threshold, **options}
-        arrays = self.cache.fetch("models", key, compute)
-        return arrays["model"], arrays["inliers"]
+        inputs = [*self.points(indices), *intrinsics]
+        if estimator.filter:
+            both = zip((self.features_a, self.features_b), indices.T, strict=True)
+            inputs += [values[rows] for each, rows in both for values in (each.scales, each.orientations)]
+        key = {"geometry": geometry, "inputs": digest(*inputs), "threshold": estimator.threshold, **options}
+        arrays = self.cache.fetch("estimates", {**key, "filter": estimator.filter}, compute)
+        return Estimate(arrays["model"], arrays["used"], arrays["inliers"], 1000 * float(arrays["seconds"]))
 
 
 @dataclass(frozen=True)
@@ -178,8 +220,11 @@ class Task:
         estimators: Sequence[Estimator],
     ) -> list[dict[str, float]]:
         """Metrics of one method on one pair under each estimator. Raises Unmeasured."""
-        pictures = (pair.picture_a, pair.picture_b)
-        a, b = (source.features(method, dataset, name, budget=settings.budget) for name in pictures)
+        sides = ((pair.picture_a, UNTOUCHED), (pair.picture_b, settings.variant))
+        a, b = (source.features(method, dataset, *side, budget=settings.budget) for side in sides)
+        if settings.variant != UNTOUCHED:
+            moved = source.transform(method, dataset, *sides[1], budget=settings.budget)
+            pair = transformed_pair(pair, moved, b.image_size)
         matched = MatchedPair(a, b, source.neighbours(a, b), source.cache)
         return [self.measure(matched, pair, each, settings) for each in estimators]
 
@@ -233,7 +278,16 @@ def measure_tuned(
         return [(settings.budget, values)]
 
     return measure_alike(
-        task.protocol, dataset, reported, source, progress, measure, settings=asdict(settings), chosen=chosen, said=said
+        task.protocol,
+        dataset,
+        reported,
+        source,
+        progress,
+        measure,
+        variants=[settings.variant],
+        settings=settings.stated(),
+        chosen=chosen,
+        said=said,
     )
 
 

@@ -27,15 +27,15 @@ MATCH_THRESHOLDS = tuple(float(pixels) for pixels in range(1, 11))
 def _measure(
     matched: MatchedPair, pair: EvaluationPair, estimator: Estimator, settings: EstimationSettings
 ) -> dict[str, float]:
-    """Matching accuracy is that of plain mutual nearest neighbours, without the ratio test that the estimate may have.
+    """Matching accuracy is that of plain mutual nearest neighbours, without the estimate's ratio test and filter.
 
     Source of mean matching accuracy: Mikolajczyk and Schmid (2005); D2-Net (Dusmanu et al., 2019), section 5.1, where
     a pair without matches has 0.
     """
     assert isinstance(pair.truth, HomographyTruth)
     truth = pair.truth.matrix_b_from_a
-    matrix, inliers = matched.model(matched.neighbours.mutual(estimator.ratio_test), estimator.threshold, settings)
-    error = corner_error(matrix, truth, pair.truth.size_a) if np.isfinite(matrix).all() else np.inf
+    found = matched.estimate(estimator, settings)
+    error = corner_error(found.model, truth, pair.truth.size_a) if np.isfinite(found.model).all() else np.inf
     plain = matched.neighbours.mutual()
     accuracy = share_within(transfer_errors(truth, *matched.points(plain)), MATCH_THRESHOLDS)
     return {
@@ -43,7 +43,8 @@ def _measure(
         "corner_error": error,
         **{f"mma@{pixels:g}": share for pixels, share in accuracy.items()},
         "matches": float(len(plain)),
-        "inliers": float(inliers.sum()),
+        "inliers": float(found.inliers.sum()),
+        "estimation_time": found.milliseconds,
     }
 
 

@@ -32,9 +32,8 @@ def _measure(
 ) -> dict[str, float]:
     assert pair.pose is not None
     intrinsics = pair.pose.intrinsics_a, pair.pose.intrinsics_b
-    indices = matched.neighbours.mutual(estimator.ratio_test)
-    essential, inliers = matched.model(indices, estimator.threshold, settings, intrinsics)
-    pose = recovered_pose(essential, *matched.points(indices[inliers]), pair.pose)
+    found = matched.estimate(estimator, settings, intrinsics)
+    pose = recovered_pose(found.model, *matched.points(found.used[found.inliers]), pair.pose)
     turned, moved = (np.inf, np.inf) if pose is None else pose_errors(*pose, pair.pose.b_from_a)
     error = max(turned, moved)
     return {
@@ -42,8 +41,9 @@ def _measure(
         "pose_error": error,
         "rotation_error": turned,
         "translation_error": moved,
-        "matches": float(len(indices)),
-        "inliers": 0.0 if pose is None else float(inliers.sum()),
+        "matches": float(len(found.used)),
+        "inliers": 0.0 if pose is None else float(found.inliers.sum()),
+        "estimation_time": found.milliseconds,
     }
 
 

@@ -74,6 +74,7 @@ METRICS = {
     "reprojection_error": Metric("reprojection error (px)", "lower"),
     "seconds": Metric("seconds", "lower", 0),
     "milliseconds": Metric("ms a picture", "lower"),
+    "estimation_time": Metric("ms a pair, filter and MAGSAC", "lower", 1),
     "milliseconds_low": Metric("milliseconds low", "lower"),
     "milliseconds_high": Metric("milliseconds high", "lower"),
     "keypoints_per_second": Metric("keypoints a second", digits=0),
@@ -190,6 +191,8 @@ def chosen_words(section: Section) -> dict[str, str]:
             parts.append("no ratio test" if values["ratio"] in (None, 1) else f"ratio {_setting(values['ratio'])}")
         if "threshold" in values:
             parts.append(f"{_setting(values['threshold'])} px")
+        if values.get("filter"):
+            parts.append("filtered")
         words[method] = ", ".join(parts or [f"{name} {_setting(value)}" for name, value in values.items()])
     return words
 

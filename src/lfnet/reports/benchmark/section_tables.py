@@ -137,14 +137,22 @@ def _worst_turn(section: Section, metric: str, turned: dict[str, int]) -> Column
 
 def _pose_tables(section: Section) -> list[Table]:
     areas = at_thresholds(section, "pose_auc")
-    columns = _columns(section, [*areas, "matches", "inliers"], reference_of(section))
+    columns = _columns(section, [*areas, "matches", "inliers", "estimation_time"], reference_of(section))
     title = "Pose, area below the recall curve"
     tables = [Table(title, section.methods(), columns, chosen_words(section))]
     return tables + (_subset_table(section, areas[0], f"Pose {worded(areas[0])}") if areas else [])
 
 
 def _homography_tables(section: Section) -> list[Table]:
-    metrics = [*at_thresholds(section, "corner_auc"), "mma@1", "mma@3", "mma@5", "matches", "inliers"]
+    metrics = [
+        *at_thresholds(section, "corner_auc"),
+        "mma@1",
+        "mma@3",
+        "mma@5",
+        "matches",
+        "inliers",
+        "estimation_time",
+    ]
     columns = _columns(section, metrics, reference_of(section))
     tables = [Table("Corner error and matching accuracy", section.methods(), columns, chosen_words(section))]
     for metric in ("corner_auc@3", "mma@3"):
