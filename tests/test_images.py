@@ -10,7 +10,17 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from lfnet.images import ImageError, grey_bytes, list_images, read_grey, read_image, shrink, shrunk_size, to_grey
+from lfnet.images import (
+    ImageError,
+    decode_image,
+    grey_bytes,
+    list_images,
+    read_grey,
+    read_image,
+    shrink,
+    shrunk_size,
+    to_grey,
+)
 from support.pictures import png_header
 
 
@@ -185,3 +195,18 @@ def test_linked_folders_are_searched_once_and_broken_links_told(folder: Path, tm
     assert names == ["coffee.jpg", "far/linked.png", "inside/turned.png"]
     with_broken = [path.relative_to(folder).as_posix() for path in list_images(folder, broken_links=True)]
     assert with_broken == ["coffee.jpg", "far/linked.png", "gone.jpg", "inside/turned.png"]
+
+
+def test_an_image_in_memory_is_read_upright_and_by_chosen_formats_alone(coffee: NDArray[np.uint8]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = io.BytesIO()
+    Image.fromarray(coffee).save(content, "PNG", exif=exif)
+    read = decode_image(content.getvalue(), "coffee.png")
+    assert np.array_equal(read, np.rot90(coffee, -1))
+    with pytest.raises(ImageError, match=r"^coffee\.png: not a picture in any known format"):
+        decode_image(content.getvalue(), "coffee.png", formats=["JPEG"])
+    with pytest.raises(ImageError, match="the file is empty"):
+        decode_image(b"", "coffee.png")
+    with pytest.raises(ImageError, match="more than the limit"):
+        decode_image(content.getvalue(), "coffee.png", max_pixels=100)

@@ -14,9 +14,7 @@ import pytest
 def test_it_serves_until_interrupted(user_environment: dict[str, str]) -> None:
     pytest.importorskip("uvicorn")
     command = [sys.executable, "-m", "lfnet", "serve", "--port", "0", "--threads", "1", "--device", "cpu"]
-    process = subprocess.Popen(
-        command, env=user_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen(command, env=user_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with process:
         try:
             assert process.stdout is not None

@@ -14,15 +14,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
          "--force-color-profile=srgb", "--remote-debugging-pipe")  # fmt: skip
 
 
-def find_browser() -> str | None:
-    """Path of an installed browser."""
-    return next((path for path in map(shutil.which, BROWSERS) if path), None)
+def require_browser() -> str:
+    """Path of an installed browser; the test is skipped where there is none."""
+    path = next((path for path in map(shutil.which, BROWSERS) if path), None)
+    if path is None:
+        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
+    return path
 
 
 class Browser:

@@ -21,8 +21,8 @@ def shown_scores(scores: NDArray[np.float32]) -> NDArray[np.float32]:
 def heat(scores: NDArray[np.float32]) -> str:
     """A score map as a coloured WebP in a data URL, the clearer the lower the score."""
     shown = shown_scores(scores)
-    colours = cv2.applyColorMap((shown * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
-    clear = np.dstack([colours, (np.clip(1.6 * shown, 0, 1) * 230).astype(np.uint8)])
+    colours = cv2.applyColorMap((90 + shown * 165).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    clear = np.dstack([colours, (np.clip(1.3 * shown, 0, 1) * 255).astype(np.uint8)])
     return data_url(clear, "webp", (cv2.IMWRITE_WEBP_QUALITY, 80))
 
 

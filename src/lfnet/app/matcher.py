@@ -118,6 +118,11 @@ class Matcher:
         ]
         return features_file(request, found)
 
+    def forget(self, token: str) -> None:
+        """Let go of what was found in a picture."""
+        for key in [key for key in self._kept if key[0] == token]:
+            del self._kept[key]
+
     def _model(self, weights: str) -> LFNet:
         if weights not in list_pretrained():
             raise UserError(f"weights: expected one of {', '.join(list_pretrained())}, got {weights!r}")

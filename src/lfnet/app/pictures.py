@@ -48,7 +48,7 @@ class Pictures:
         """
         self._let_go()
         if token not in self._held:
-            raise ForgottenError("this picture is not held any more; choose it again")
+            raise ForgottenError("this image is not held any more; choose it again")
         picture = self._held[token][1]
         self._held[token] = (self._clock(), picture)
         self._held.move_to_end(token)

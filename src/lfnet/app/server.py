@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from importlib import resources
 from typing import Any
 
@@ -38,8 +37,8 @@ PAGE = {
     "/icon.svg": ("page/icon.svg", "image/svg+xml"),
     "/samples/arch-1.jpg": ("samples/arch-1.jpg", "image/jpeg"),
     "/samples/arch-2.jpg": ("samples/arch-2.jpg", "image/jpeg"),
-    "/samples/park-1.jpg": ("samples/park-1.jpg", "image/jpeg"),
-    "/samples/park-2.jpg": ("samples/park-2.jpg", "image/jpeg"),
+    "/samples/site-1.jpg": ("samples/site-1.jpg", "image/jpeg"),
+    "/samples/site-2.jpg": ("samples/site-2.jpg", "image/jpeg"),
     "/samples/coffee.jpg": ("samples/coffee.jpg", "image/jpeg"),
 }
 """Every file that is served: its address, its place in the package, and its type."""
@@ -68,24 +67,12 @@ def make_application(service: Service, port: int) -> Callable[..., Any]:
     """The ASGI application.
 
     Args:
-        service: does the work; started before, stopped at the end.
+        service: does the work.
         port: that the server listens at, which requests must name.
     """
 
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        try:
-            yield
-        finally:
-            service.stop()
-
-    routes = Routes(service)
-    application = Starlette(
-        routes=routes.all(),
-        lifespan=lifespan,
-        exception_handlers={UserError: _refused, ClientDisconnect: _gone},
-    )
-    return Guard(application, port)
+    handlers: dict[Any, Any] = {UserError: _refused, ClientDisconnect: _gone}
+    return Guard(Starlette(routes=Routes(service).all(), exception_handlers=handlers), port)
 
 
 class Routes:
@@ -135,7 +122,7 @@ class Routes:
 
     async def forget(self, request: Request) -> Response:
         """Let go of a picture."""
-        self._service.pictures.forget(request.path_params["token"])
+        await run_sync(self._service.forget, request.path_params["token"])
         return Response(status_code=204)
 
     async def match(self, request: Request) -> Response:
@@ -208,11 +195,11 @@ def listen(port: int) -> socket.socket:
     return listener
 
 
-def run(service: Service, listener: socket.socket) -> None:
-    """Answer until interrupted.
+def make_server(service: Service, listener: socket.socket) -> uvicorn.Server:
+    """The server, which answers once its `run` is called with the listener.
 
     Args:
-        service: started.
+        service: does the work.
         listener: a socket by `listen`.
     """
     application = make_application(service, listener.getsockname()[1])
@@ -220,7 +207,7 @@ def run(service: Service, listener: socket.socket) -> None:
         application,
         http="h11",
         ws="none",
-        lifespan="on",
+        lifespan="off",
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -228,7 +215,7 @@ def run(service: Service, listener: socket.socket) -> None:
         timeout_keep_alive=5,
         timeout_graceful_shutdown=2,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    return uvicorn.Server(config)
 
 
 def _file(place: str, media_type: str) -> Callable[[Request], Any]:

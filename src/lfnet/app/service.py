@@ -15,7 +15,7 @@ import numpy as np
 from lfnet.app.decoder import Decoded, Decoder
 from lfnet.app.matcher import Matcher
 from lfnet.app.pictures import Pictures
-from lfnet.app.requests import DownloadRequest, MatchRequest, TargetRequest
+from lfnet.app.requests import DownloadRequest, MatchRequest, NetworkChoice, TargetRequest
 from lfnet.app.worker import Worker
 from lfnet.errors import UserError
 
@@ -64,7 +64,7 @@ class Service:
         self.limits = limits = limits or Limits()
         self.pictures = Pictures()
         self.decoder = Worker(Decoder, (limits.pixels,), limits.decode_seconds, limits.decode_megabytes)
-        self.matcher = Worker(Matcher, (device, threads, MatchRequest("", "").network.weights), limits.network_seconds)
+        self.matcher = Worker(Matcher, (device, threads, NetworkChoice().weights), limits.network_seconds)
         self._lock = threading.Lock()
         self._waiting = 0
         self._newest: OrderedDict[str, int] = OrderedDict()
@@ -101,6 +101,12 @@ class Service:
         pixels = self.pictures.get(token).pixels
         _, content = cv2.imencode(".jpg", np.ascontiguousarray(pixels[:, :, ::-1]), (cv2.IMWRITE_JPEG_QUALITY, 92))
         return content.tobytes()
+
+    def forget(self, token: str) -> None:
+        """Let go of a picture, and of what was found in it."""
+        self.pictures.forget(token)
+        if self.matcher.pid is not None:
+            self.matcher.call("forget", token)
 
     def match(self, request: MatchRequest, newest: Callable[[], bool]) -> dict[str, Any]:
         """What the page shows of a pair.

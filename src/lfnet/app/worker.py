@@ -100,11 +100,11 @@ class Worker:
             connection.send(request)
             if not connection.poll(seconds):
                 self.stop()
-                raise WorkerError(f"took longer than {seconds:g} seconds; try a smaller picture")
+                raise WorkerError(f"took longer than {seconds:g} seconds; try a smaller image")
             kind, answer = connection.recv()
         except (EOFError, OSError) as error:
             self.stop()
-            raise WorkerError("the process that worked on it ended; try a smaller picture") from error
+            raise WorkerError("the process that worked on it ended; try a smaller image") from error
         if kind == "refused":
             raise UserError(answer)
         if kind == "failed":
@@ -131,7 +131,7 @@ def _serve(connection: Connection) -> None:
             except UserError as error:
                 connection.send(("refused", one_line(error)))
             except MemoryError:
-                connection.send(("refused", "needs more memory than it may have; try a smaller picture"))
+                connection.send(("refused", "needs more memory than it may have; try a smaller image"))
             except Exception:
                 connection.send(("failed", traceback.format_exc()))
 

@@ -18,7 +18,7 @@ COMMANDS = {
     "colmap": "photos to a COLMAP database and a sparse model (extra `sfm`)",
     "info": "what is installed, and what is in a weights or features file",
     "demo": "match a real stereo pair beside RootSIFT, and draw what was found",
-    "serve": "a web page on this machine: two pictures, matched live (extra `serve`)",
+    "serve": "a web page on this machine: two images, matched live (extra `serve`)",
     "eval": "measure features beside others': matching score, pose, homography, turns, zooms, cost",
     "prepare": "make scenes to train on, from photos, RGB-D recordings or COLMAP models",
     "train": "train a model from pairs of known geometry",

@@ -13,7 +13,7 @@ from lfnet.settings import require_within
 class Command(Device):
     """Show matches live in your browser, on a page that this machine alone can open.
 
-    Choose two pictures, turn and zoom the second, and see what changes. Pictures stay in memory and are never stored.
+    Choose two images, turn and zoom the second, and see what changes. Images stay in memory and are never stored.
     """
 
     port: int = 8765
@@ -31,14 +31,17 @@ def run(command: Command) -> int:
         ModuleNotFoundError: starlette or uvicorn is not installed.
         UserError: the port is taken, or there is no such device.
     """
-    from lfnet.app.server import listen, run
+    from lfnet.app.server import listen, make_server
     from lfnet.app.service import Service
 
     with listen(command.port) as listener:
         service = Service(str(command.pick()), command.threads)
-        service.start()
-        host, port = listener.getsockname()
-        print(f"The page is at http://{host}:{port}/ (Ctrl+C ends it)", flush=True)
-        with suppress(KeyboardInterrupt):
-            run(service, listener)
+        try:
+            service.start()
+            host, port = listener.getsockname()
+            print(f"The page is at http://{host}:{port}/ (Ctrl+C ends it)", flush=True)
+            with suppress(KeyboardInterrupt):
+                make_server(service, listener).run(sockets=[listener])
+        finally:
+            service.stop()
     return 0

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from html import unescape
 from pathlib import Path
@@ -19,9 +18,9 @@ from PIL import Image
 
 from lfnet.reports.benchmark.examples import Example
 from lfnet.reports.benchmark.page import benchmark_page
+from support.browser import require_browser
 from support.made_results import made_results
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
          "--virtual-time-budget=3000")  # fmt: skip
@@ -76,11 +75,7 @@ window.addEventListener("load", () => {
 @pytest.fixture(scope="module")
 def browser() -> str:
     """Path of an installed browser."""
-    for name in BROWSERS:
-        path = shutil.which(name)
-        if path:
-            return path
-    pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
+    return require_browser()
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,9 @@ const GAP = 12, ROUND = 6, TURN = Math.PI / 180;
 /** Radius in pixels of the circle of a keypoint of scale 1: a quarter of its size, which is 32 px. */
 const RADIUS = 8;
 
+/** Colours on photographs, whatever the page's own are. */
+const FIRST = "#3fb4ff", SECOND = "#ff9a3d", RIGHT = "#27c46b", WRONG = "#ff4a3a";
+
 /** Where two frames of given widths and heights lie on a canvas of some width: {places: [{x, y, w, h}], height}. */
 export function layout(width, tallest, frames) {
   const shapes = frames.map((frame) => frame.width / frame.height);
@@ -76,8 +79,7 @@ export function draw(context, scene) {
     context.fillRect(place.x, place.y, place.w, place.h);
     spread(context, pictures[index], place, index ? pose : { turn: 0, zoom: 1 });
     if (scene.scores?.[index]) {
-      context.fillStyle = "rgba(0, 0, 0, 0.35)";
-      context.fillRect(place.x, place.y, place.w, place.h);
+      spread(context, null, place, index ? pose : { turn: 0, zoom: 1 });
       spread(context, scene.scores[index], place, index ? change(pose, scene.answer.pose) : { turn: 0, zoom: 1 });
     }
     context.restore();
@@ -86,7 +88,7 @@ export function draw(context, scene) {
   const joined = lines(scene.answer, scene.show);
   if (scene.keypoints) {
     points.forEach((side, index) => {
-      const linked = new Set(joined.map((row) => row[index])), colour = index ? colours.second : colours.first;
+      const linked = new Set(joined.map((row) => row[index])), colour = index ? SECOND : FIRST;
       circles(context, side.filter((_, number) => !linked.has(number)), places[index], colour, 0.5);
       circles(context, side.filter((_, number) => linked.has(number)), places[index], colour, 1);
     });
@@ -94,13 +96,18 @@ export function draw(context, scene) {
   drawLines(context, points, joined, scene);
 }
 
-/** A picture over its place, turned and zoomed about the middle. */
+/** A picture over its place, turned and zoomed about the middle; a veil where there is none. */
 function spread(context, picture, place, pose) {
   context.save();
   context.translate(place.x + place.w / 2, place.y + place.h / 2);
   context.rotate(pose.turn * TURN);
   context.scale(pose.zoom, pose.zoom);
-  context.drawImage(picture, -place.w / 2, -place.h / 2, place.w, place.h);
+  const box = [-place.w / 2, -place.h / 2, place.w, place.h];
+  if (picture) context.drawImage(picture, ...box);
+  else {
+    context.fillStyle = "rgba(8, 10, 14, 0.6)";
+    context.fillRect(...box);
+  }
   context.restore();
 }
 
@@ -121,8 +128,8 @@ function circles(context, points, place, colour, strength) {
     context.moveTo(x, y);
     context.lineTo(x + r * Math.cos(angle), y + r * Math.sin(angle));
   }
-  context.globalAlpha = 0.4 * strength;
-  context.lineWidth = 2.6;
+  context.globalAlpha = 0.3 * strength;
+  context.lineWidth = 2.4;
   context.strokeStyle = "#000";
   context.stroke();
   context.globalAlpha = strength;
@@ -134,11 +141,11 @@ function circles(context, points, place, colour, strength) {
 
 function drawLines(context, [first, second], joined, scene) {
   const chosen = joined.filter(([a, b]) => inside(first[a], scene.places[0]) && inside(second[b], scene.places[1]));
-  const pointed = scene.pointed;
+  const pointed = scene.pointed, calm = Math.min(0.85, Math.max(0.35, 8 / Math.sqrt(chosen.length)));
   for (const [a, b, good] of chosen) {
     const strong = pointed && (pointed.side ? b : a) === pointed.index;
-    context.globalAlpha = strong ? 1 : pointed ? 0.12 : good ? 0.8 : 0.55;
-    context.strokeStyle = context.fillStyle = good ? scene.colours.right : scene.colours.wrong;
+    context.globalAlpha = strong ? 1 : pointed ? 0.12 : calm;
+    context.strokeStyle = context.fillStyle = good ? RIGHT : WRONG;
     context.lineWidth = strong ? 2.4 : 1.1;
     context.beginPath();
     context.moveTo(first[a].x, first[a].y);
@@ -150,8 +157,8 @@ function drawLines(context, [first, second], joined, scene) {
       context.fill();
     }
     if (strong) {
-      circles(context, [first[a]], scene.places[0], scene.colours.first, 1);
-      circles(context, [second[b]], scene.places[1], scene.colours.second, 1);
+      circles(context, [first[a]], scene.places[0], FIRST, 1);
+      circles(context, [second[b]], scene.places[1], SECOND, 1);
     }
   }
   context.globalAlpha = 1;

@@ -5,7 +5,7 @@ import { draw, layout, lines, placed } from "/drawing.js";
 const PAUSE = 60, PAINT_PAUSE = 350, NEAR = 16;
 const SAMPLES = {
   arch: { files: ["arch-1.jpg", "arch-2.jpg"], turn: 20, zoom: 0 },
-  park: { files: ["park-1.jpg", "park-2.jpg"], turn: -75, zoom: 0 },
+  site: { files: ["site-1.jpg", "site-2.jpg"], turn: -75, zoom: 0 },
   coffee: { files: ["coffee.jpg"], turn: 50, zoom: -0.5 },
 };
 const STAGES = [["turn", "turn and zoom"], ["detect", "detect"], ["describe", "describe"], ["match", "match"], ["verify", "verify"]];
@@ -108,6 +108,7 @@ const match = live(PAUSE, async () => {
     Object.assign(state, { answer: { ...answer, pose: wanted.pose, geometry: wanted.geometry }, scores, pointed: null });
     tell(performance.now() - started);
     tellProblem("");
+    canvas.dataset.turn = wanted.pose.turn;
     redraw();
   } catch (error) {
     if (error.status !== 409) tellProblem(error.message);
@@ -153,7 +154,7 @@ function tell(milliseconds) {
     ? `${right} of ${answer.matches.length} matches are within 3 px of the true place, which the sliders tell.`
     : `${inliers} of ${answer.matches.length} matches agree with one ${answer.geometry === "homography" ? "homography" : "fundamental matrix"}.`;
   id("status").textContent = told;
-  canvas.setAttribute("aria-label", `Two pictures and the lines between them. ${told}`);
+  canvas.setAttribute("aria-label", `Two images and the lines between them. ${told}`);
   tellTimes(total, milliseconds);
 }
 
@@ -166,8 +167,8 @@ function tellTimes(total, milliseconds) {
     return part;
   }));
   const rows = known.map(([name, words]) => row(`s${STAGES.findIndex(([other]) => other === name)}`, words, stages[name]));
-  const note = kept ? "of the second picture; the first was kept from before" : "of both pictures";
-  id("stages").replaceChildren(...rows, row("", `there and back, ${note}`, milliseconds));
+  id("stages").replaceChildren(...rows, row("", "answered after", milliseconds));
+  id("kept").textContent = kept ? "Of the second image alone: what was found in the first was kept." : "Of both images.";
 }
 
 function row(mark, words, milliseconds) {
@@ -187,7 +188,7 @@ function tellProblem(message) {
 
 function colours() {
   const style = getComputedStyle(document.documentElement);
-  return Object.fromEntries(["first", "second", "right", "wrong", "shade", "card"].map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
+  return Object.fromEntries(["shade", "card"].map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
 }
 
 function scene(width, tallest) {
@@ -259,11 +260,12 @@ async function take(files, side = null) {
     if (side === null) state.pictures = [sent[0], sent.at(-1)];
     else state.pictures = before.map((picture, index) => (index === side ? sent[0] : picture ?? sent[0]));
     Object.assign(state, { answer: null, scores: null, pointed: null });
+    delete canvas.dataset.turn;
     letGo(before);
     state.pictures.forEach((picture, index) => { id(`name-${index}`).textContent = picture.name; });
     for (const button of document.querySelectorAll("[data-sample]")) button.setAttribute("aria-pressed", "false");
     changed();
-    if (files.length > given.length) tellProblem("Two pictures at a time: the first two are shown.");
+    if (files.length > given.length) tellProblem("Two images at a time: the first two are shown.");
     return true;
   } catch (error) {
     tellProblem(error.message);
