@@ -42,7 +42,7 @@ def test_the_second_stage_of_lean_keeps_the_detector_of_the_first() -> None:
     assert {name for name in {*theirs, *mine} if name.split(".")[1] != "angles"} <= {*theirs} & {*mine}
     orientation = dataclasses.replace(first.model.orientation, hidden=24, turning="chances")
     assert second.model == dataclasses.replace(
-        first.model, orientation=orientation, orientation_preference=1.0, candidates=1.5
+        first.model, orientation=orientation, orientation_preference=1.0, candidates=1.25
     )
 
 
