@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -120,7 +121,7 @@ def test_masks_that_are_missing_or_of_another_size_fail_that_picture_alone(
     assert set(contents(tmp_path / "f.h5")) == {"coffee.jpg"}
     errors = dict(report.failures)
     assert "its mask is 20x10, the picture 256x256" in errors["camera.png"]
-    assert "no mask for picture 'inside/turned.png'" in errors["inside/turned.png"]
+    assert "no mask for image 'inside/turned.png'" in errors["inside/turned.png"]
 
 
 def test_a_second_run_does_only_what_is_missing(tiny_model: LFNet, folder: Path, tmp_path: Path) -> None:
@@ -210,6 +211,50 @@ def test_names_follow_folders_and_the_root(folder: Path) -> None:
     (folder / "inside" / "camera.png").write_bytes((folder / "camera.png").read_bytes())
     with pytest.raises(ImageError, match=r"has the same name 'camera\.png'"):
         name_images([folder / "camera.png", folder / "inside" / "camera.png"])
+
+
+def test_links_keep_their_names_below_a_root(folder: Path, tmp_path: Path) -> None:
+    """Resolved, the two links would have one name, and the linked folder would lie outside."""
+    album = tmp_path / "album"
+    album.mkdir()
+    for name in ("a.png", "b.png"):
+        (album / name).symlink_to(folder / "camera.png")
+    (album / "trip").symlink_to(folder / "inside")
+    expected = ["a.png", "b.png", "trip/turned.png"]
+    assert list(name_images([album], album)) == expected
+    assert list(name_images([album / "b.png", album / "trip"], album)) == expected[1:]
+    (tmp_path / "way").symlink_to(album)
+    assert list(name_images([tmp_path / "way"], album)) == expected
+    assert list(name_images([album], tmp_path / "way")) == expected
+    assert list(name_images([album / "trip"], tmp_path)) == ["album/trip/turned.png"]
+
+
+def test_one_mask_for_all_pictures(tiny_model: LFNet, folder: Path, tmp_path: Path) -> None:
+    mask = np.zeros((256, 256, 3), np.uint8)
+    mask[:, 128:, 2] = 1
+    Image.fromarray(mask).save(tmp_path / "mask.PNG")
+    settings = FileSettings(ExtractionSettings(max_keypoints=60), masks=tmp_path / "mask.PNG")
+    report = extract_files(tiny_model, name_images([folder]), tmp_path / "f.h5", settings)
+    found = contents(tmp_path / "f.h5")
+    assert set(found) == {"camera.png", "inside/turned.png"}
+    assert min(features.keypoints[:, 0].min() for features in found.values()) > 127
+    ((name, message),) = report.failures
+    assert name == "coffee.jpg"
+    assert "its mask is 256x256, the picture 300x200" in message
+
+
+def test_broken_links_fail_and_what_is_passed_over_is_told(
+    folder: Path, tmp_path: Path, tiny_weights: Path, run_lfnet: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    (folder / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    for name in ("notes.txt", "raw.NEF"):
+        (folder / name).touch()
+    told = run_lfnet("extract", folder, "--weights", tiny_weights, "-o", tmp_path / "f.h5")
+    assert told.returncode == 1
+    assert set(contents(tmp_path / "f.h5")) == {"camera.png", "coffee.jpg", "inside/turned.png"}
+    for line in ("notes.txt: no ending of an image", "raw.NEF: a camera's raw file", "nowhere.jpg, which is not there"):
+        assert line in told.stderr
+    assert "Traceback" not in told.stderr
 
 
 def command(*arguments: object) -> list[str]:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from lfnet.image_decoding import read_metadata
 from lfnet.images import (
     ImageError,
     decode_image,
     grey_bytes,
-    list_images,
+    image_size,
     read_grey,
     read_image,
     shrink,
     shrunk_size,
     to_grey,
 )
-from support.pictures import png_header
+from support.pictures import HEIC, png_header, png_of_16_bits
 
 
 def test_rgb_comes_back_as_stored(tmp_path: Path, coffee: NDArray[np.uint8]) -> None:
@@ -161,20 +164,6 @@ def test_grey_has_one_definition(coffee: NDArray[np.uint8]) -> None:
         to_grey(np.zeros((4, 4, 2), np.uint8))
 
 
-def test_pictures_of_a_folder_come_in_natural_order(tmp_path: Path) -> None:
-    for name in ("b10.JPG", "b9.jpg", "a.png", ".hidden.png", "notes.txt"):
-        (tmp_path / name).touch()
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "c.tif").touch()
-    names = [path.relative_to(tmp_path).as_posix() for path in list_images([tmp_path, tmp_path / "a.png"])]
-    assert names == ["a.png", "b9.jpg", "b10.JPG", "sub/c.tif"]
-
-
-def test_a_folder_without_pictures_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="no pictures in this folder"):
-        list_images([tmp_path])
-
-
 def test_shrinking_keeps_the_shape_and_never_enlarges(coffee: NDArray[np.uint8]) -> None:
     assert shrink(coffee, 150).shape == (100, 150, 3)
     assert shrink(coffee, 1000) is coffee
@@ -182,31 +171,157 @@ def test_shrinking_keeps_the_shape_and_never_enlarges(coffee: NDArray[np.uint8])
     assert shrunk_size((4000, 1), 100) == (100, 1)
 
 
-def test_linked_folders_are_searched_once_and_broken_links_told(folder: Path, tmp_path: Path) -> None:
-    """A circle ends, a folder linked twice counts once, and names go by the path as given."""
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    (folder / "camera.png").rename(elsewhere / "linked.png")
-    (folder / "far").symlink_to(elsewhere)
-    (folder / "again").symlink_to(folder / "inside")
-    (elsewhere / "circle").symlink_to(folder)
-    (folder / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
-    names = [path.relative_to(folder).as_posix() for path in list_images(folder)]
-    assert names == ["coffee.jpg", "far/linked.png", "inside/turned.png"]
-    with_broken = [path.relative_to(folder).as_posix() for path in list_images(folder, broken_links=True)]
-    assert with_broken == ["coffee.jpg", "far/linked.png", "gone.jpg", "inside/turned.png"]
+def of_ten_bits(camera: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    """A real image as a camera of ten bits has it, in three colours of 16 bits."""
+    grey = camera[:60, :80].astype(np.uint16)
+    return np.stack([grey * 4, 1023 - grey * 4, grey * 2], axis=2)
 
 
-def test_an_image_in_memory_is_read_upright_and_by_chosen_formats_alone(coffee: NDArray[np.uint8]) -> None:
+@pytest.mark.parametrize("ending", ["png", "tif", "ppm", "jp2"])
+def test_colours_of_16_bits_are_scaled_as_grey_is(tmp_path: Path, camera: NDArray[np.uint8], ending: str) -> None:
+    """Their high bytes alone would be four levels."""
+    values = of_ten_bits(camera)
+    path = tmp_path / f"a.{ending}"
+    assert cv2.imwrite(str(path), values[..., ::-1])
+    read = read_image(path)
+    assert len(np.unique(read[..., 0])) > 40
+    expected = np.rint(values / max(values.max(), 1023) * 255)
+    assert np.abs(read.astype(float) - expected).max() <= (40 if ending == "jp2" else 1)
+    assert image_size(path) == (80, 60)
+
+
+def test_alpha_of_16_bits_is_dropped(tmp_path: Path, camera: NDArray[np.uint8]) -> None:
+    values = of_ten_bits(camera)
+    path = tmp_path / "a.png"
+    path.write_bytes(png_of_16_bits(values))
+    plain = read_image(path)
+    path.write_bytes(png_of_16_bits(np.dstack([values, np.full(values.shape[:2], 65535, np.uint16)])))
+    assert np.array_equal(read_image(path), plain)
+    path.write_bytes(png_of_16_bits(np.dstack([values[..., :1], np.full(values.shape[:2], 65535, np.uint16)])))
+    assert len(np.unique(read_grey(path))) > 40
+
+
+def test_floating_colours_are_read_or_refused(tmp_path: Path, coffee: NDArray[np.uint8]) -> None:
+    path = tmp_path / "a.tif"
+    for kind in (np.float32, np.float64):
+        cv2.imwrite(str(path), (coffee / 255).astype(kind)[..., ::-1])
+        assert np.array_equal(read_image(path), coffee)
+        assert image_size(path) == (300, 200)
+    cv2.imwrite(str(path), (coffee * 40.0).astype(np.float32))
+    with pytest.raises(ImageError, match="floating values from 0 to 10"):
+        read_image(path)
+    with pytest.raises(ImageError, match="more than the limit"):
+        read_image(path, max_pixels=1000)
+    for name in ("a.hdr", "a.jpg"):
+        (tmp_path / name).write_bytes(b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 1 +X 1\n\1\1\1\1")
+        with pytest.raises(ImageError, match=rf"{name}: high dynamic range, .*tone-map it"):
+            read_image(tmp_path / name)
+
+
+def test_a_cut_file_of_wide_colours_is_an_error(tmp_path: Path, camera: NDArray[np.uint8]) -> None:
+    values = of_ten_bits(camera)
+    for name, kind in (("a.png", np.uint16), ("a.tif", np.uint16), ("f.tif", np.float32)):
+        path = tmp_path / name
+        cv2.imwrite(str(path), (values / (1023 if kind == np.float32 else 1)).astype(kind))
+        whole = path.read_bytes()
+        for share in (0.3, 0.9):
+            path.write_bytes(whole[: int(len(whole) * share)])
+            with pytest.raises(ImageError, match=r"cut short|damaged|TIFF"):
+                read_image(path)
+
+
+@pytest.mark.parametrize("name", ["a.jpe", "a.jfif", "a.JPEG", "a.mpo", "a.tga", "a.TGA", "a.pnm", "a.dib", "a.avif"])
+def test_other_endings(tmp_path: Path, coffee: NDArray[np.uint8], name: str) -> None:
+    kind = {"mpo": "MPO", "tga": "TGA", "pnm": "PPM", "dib": "BMP", "avif": "AVIF"}.get(name[2:].lower(), "JPEG")
+    Image.init()
+    if kind not in Image.SAVE:
+        pytest.skip(f"this Pillow writes no {kind}")
+    more = {"save_all": True, "append_images": [Image.fromarray(coffee[::-1].copy())]} if kind == "MPO" else {}
+    Image.fromarray(coffee).save(tmp_path / name, kind, **more)
+    difference = np.abs(read_image(tmp_path / name).astype(int) - coffee)
+    assert difference.mean() < 6
+    assert image_size(tmp_path / name) == (300, 200)
+
+
+def test_heic_is_read_by_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.heic"
+    path.write_bytes(HEIC)
+    with monkeypatch.context() as patch:
+        patch.setattr("lfnet.image_decoding._register_heif", lambda: None)
+        patch.delitem(Image.OPEN, "HEIF", raising=False)
+        with pytest.raises(ImageError, match=r"a\.heic: HEIC .*pip install 'lfnet\[heic\]'"):
+            read_image(path)
+    pytest.importorskip("pi_heif").register_heif_opener()
+    pixels = read_image(path).astype(int)
+    assert pixels.shape == (64, 64, 3)
+    assert np.abs(pixels[:, 40:] - [200, 100, 50]).max() < 8
+    assert pixels[:, :24].max() < 8
+
+
+def test_only_the_formats_that_are_named_are_tried(tmp_path: Path) -> None:
+    """By its first bytes Pillow would take this for EPS, whose pixels Ghostscript draws."""
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    assert Image.open(path).format == "EPS"
+    with pytest.raises(ImageError, match="not a picture in any known format"):
+        read_image(path)
+    Image.new("RGB", (8, 8)).save(tmp_path / "icon.png", "ICO", sizes=[(8, 8)])
+    with pytest.raises(ImageError, match="not a picture in any known format"):
+        image_size(tmp_path / "icon.png")
+
+
+def test_raw_files_get_a_hint_and_no_thumbnail(tmp_path: Path, coffee: NDArray[np.uint8]) -> None:
+    Image.fromarray(coffee).save(tmp_path / "a.NEF", "TIFF")
+    with pytest.raises(ImageError, match=r"a\.NEF: a camera's raw file; develop it"):
+        read_image(tmp_path / "a.NEF")
+
+
+def test_whatever_a_decoder_raises_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (8, 8)).save(path)
+    for error in (RuntimeError("a\nb"), NotImplementedError(), AttributeError("x"), ZeroDivisionError("y")):
+
+        def fail(*arguments: object, error: Exception = error, **options: object) -> None:
+            raise error
+
+        for place in ("PIL.Image.open", "PIL.PngImagePlugin.PngImageFile.load"):
+            with monkeypatch.context() as patch:
+                patch.setattr(place, fail)
+                with pytest.raises(ImageError, match=r"a\.png: damaged") as caught:
+                    read_image(path)
+                assert "\n" not in str(caught.value)
+
+
+def test_pipes_and_links_to_nothing_are_said(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(ImageError, match="is a device or a pipe"):
+        read_image(tmp_path / "pipe.png")
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    with pytest.raises(ImageError, match=r"gone\.jpg: a link to .*nowhere\.jpg, which is not there"):
+        image_size(tmp_path / "gone.jpg")
+
+
+def test_bytes_are_read_as_files_are(coffee: NDArray[np.uint8]) -> None:
+    content = io.BytesIO()
+    Image.fromarray(coffee).save(content, "PNG")
+    assert np.array_equal(decode_image(content.getvalue(), "frame 3"), coffee)
     exif = Image.Exif()
     exif[0x0112] = 6
-    content = io.BytesIO()
-    Image.fromarray(coffee).save(content, "PNG", exif=exif)
-    read = decode_image(content.getvalue(), "coffee.png")
-    assert np.array_equal(read, np.rot90(coffee, -1))
-    with pytest.raises(ImageError, match=r"^coffee\.png: not a picture in any known format"):
-        decode_image(content.getvalue(), "coffee.png", formats=["JPEG"])
+    turned = io.BytesIO()
+    Image.fromarray(coffee).save(turned, "PNG", exif=exif)
+    assert np.array_equal(decode_image(turned.getvalue(), "frame 3", exif_rotate=True), np.rot90(coffee, -1))
+    with pytest.raises(ImageError, match="frame 3: damaged"):
+        decode_image(content.getvalue()[:2000], "frame 3")
     with pytest.raises(ImageError, match="the file is empty"):
-        decode_image(b"", "coffee.png")
+        decode_image(b"", "frame 3")
     with pytest.raises(ImageError, match="more than the limit"):
-        decode_image(content.getvalue(), "coffee.png", max_pixels=100)
+        decode_image(content.getvalue(), "frame 3", max_pixels=100)
+
+
+def test_damaged_metadata_leaves_a_sound_image(tmp_path: Path, coffee: NDArray[np.uint8]) -> None:
+    path = tmp_path / "a.jpg"
+    Image.fromarray(coffee).save(path, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\xff" + b"\x01\x12\0\x05\0\0\0\1\0\0\0\0")
+    assert read_image(path, exif_rotate=True).shape == coffee.shape
+    told = read_metadata(path)
+    assert (dict(told.gps), dict(told.camera)) == ({}, {})
+    told.writable.tobytes()

@@ -63,6 +63,8 @@ def test_what_is_no_picture_is_said(camera: NDArray[np.uint8], tiny_weights: Pat
         lfnet.extract(tmp_path / "none.jpg", tiny_weights)
     with pytest.raises(ValueError, match=r"mask: expected \(256, 256\)"):
         lfnet.extract(camera, tiny_weights, mask=np.ones((3, 3)))
+    with pytest.raises(ValueError, match=r"got None, which is what cv2\.imread gives"):
+        lfnet.extract(None, tiny_weights)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="mode I;16 has no known range"):
         lfnet.extract(Image.fromarray(camera.astype(np.uint16) * 256), tiny_weights)
 

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from lfnet.features import Features, Matches
     from lfnet.file_extraction import extract_files
     from lfnet.file_mapping import photos_to_model
-    from lfnet.images import ImageError, list_images, read_grey, read_image, to_grey
+    from lfnet.image_files import list_images
+    from lfnet.images import ImageError, read_grey, read_image, to_grey
     from lfnet.integrations.hloc import read_features, read_matches
     from lfnet.matching import mutual_nearest_neighbours, verify
     from lfnet.models.config import ExtractionSettings, LFNetConfig
@@ -29,7 +30,7 @@ _EXPORTS = {
     "Matches": "lfnet.features",
     "extract": "lfnet.shortcuts",
     "extract_files": "lfnet.file_extraction",
-    "list_images": "lfnet.images",
+    "list_images": "lfnet.image_files",
     "list_pretrained": "lfnet.models.weights",
     "match": "lfnet.shortcuts",
     "mutual_nearest_neighbours": "lfnet.matching",

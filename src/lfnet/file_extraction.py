@@ -7,6 +7,7 @@ SIGKILL or a full disk, resumes.
 from __future__ import annotations
 
 import json
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,8 +26,10 @@ from lfnet.errors import UserError
 from lfnet.feature_store import FeatureStore
 from lfnet.features import Features
 from lfnet.files.atomic import held
-from lfnet.image_rows import open_rows
-from lfnet.images import MAX_PIXELS, ImageError, list_images, read_grey, read_image, shrink, to_grey
+from lfnet.image_files import find_images
+from lfnet.image_rows import ArrayRows, Rows, open_rows
+from lfnet.images import MAX_PIXELS, ImageError, image_size, read_image, shrink, to_grey
+from lfnet.masks import Masks, read_mask
 from lfnet.models.config import ExtractionSettings
 from lfnet.models.tiles import TileSettings
 from lfnet.progress import Counter
@@ -80,7 +83,8 @@ class FileSettings(PictureSettings):
     half: bool = False
     """Store descriptors and scores in 16 bits."""
     masks: Path | None = None
-    """Folder of masks (zero: no keypoints here), named as the picture, or so with .png added or instead."""
+    """Masks (0 in all colours: no keypoints here): a folder of images, each named as its picture, or so with .png added
+    or instead; or one image, for all pictures. Where a mask has one colour alone, its transparency counts."""
     tile: int | None = None
     """Work at full size in tiles with this side in pixels, such as 1024: for pictures too large for memory. Keypoints
     are those of the whole picture."""
@@ -181,24 +185,39 @@ def name_images(paths: str | Path | Iterable[str | Path], root: str | Path | Non
     Raises:
         ImageError: two pictures have the same name, or one lies outside `root`.
     """
+    return find_named(paths, root)[0]
+
+
+def find_named(
+    paths: str | Path | Iterable[str | Path], root: str | Path | None = None
+) -> tuple[dict[str, Path], list[str]]:
+    """`name_images`, and a line for each kind of file in the folders that was passed over."""
     named: dict[str, Path] = {}
+    notes: list[str] = []
     for path in [Path(paths)] if isinstance(paths, (str, Path)) else map(Path, paths):
-        base = Path(root) if root is not None else path if path.is_dir() else path.parent
-        for file in list_images([path]):
-            try:
-                name = (
-                    file.resolve().relative_to(base.resolve()).as_posix()
-                    if root
-                    else file.relative_to(base).as_posix()
-                )
-            except ValueError as error:
-                raise ImageError(
-                    file, f"lies outside the root {base}", "give a root above all pictures"
-                ) from error
+        base = path if path.is_dir() else path.parent
+        found = find_images(path)
+        notes += found.passed_over
+        for file in found.paths:
+            name = file.relative_to(base).as_posix() if root is None else _below(Path(root), base, file)
             if named.setdefault(name, file).resolve() != file.resolve():
                 remedy = "give --root, a folder above both"
                 raise ImageError(file, f"has the same name {name!r} as {named[name]}", remedy)
-    return named
+    return named, notes
+
+
+def _below(root: Path, base: Path, file: Path) -> str:
+    """Name below the root by the path as given: of two links to one image, each keeps its own.
+
+    Raises:
+        ImageError: it lies outside the root.
+    """
+    # Links on the way to the folders that were given may differ; those within them are left alone.
+    real = (base.resolve() / file.relative_to(base), root.resolve())
+    for path, above in ((Path(os.path.abspath(file)), Path(os.path.abspath(root))), real):
+        if path.is_relative_to(above):
+            return path.relative_to(above).as_posix()
+    raise ImageError(file, f"lies outside the root {root}", "give a root above all images")
 
 
 def _refuse_nesting(named: Mapping[str, Path]) -> None:
@@ -314,7 +333,7 @@ def extract_frames(
     with held(output):
         store = FeatureStore(Path(output), settings.fingerprint(weights), overwrite)
         present, report, advance = store.names(), ExtractionReport(), progress or (lambda count: None)
-        called = path.name if name is None else name
+        called, masks = path.name if name is None else name, settings.masks and Masks(settings.masks)
         _refuse_nesting({**dict.fromkeys(present, store.output), f"{called}/0": path})
 
         def pictures() -> Iterator[_Picture | tuple[str, str]]:
@@ -322,7 +341,7 @@ def extract_frames(
                 for number, pixels in read_frames(path, every):
                     frame = f"{called}/{number:06d}"
                     if frame not in present:
-                        yield _as_picture(frame, path, pixels, settings)
+                        yield _as_picture(frame, path, pixels, settings, masks)
                         continue
                     report.skipped += 1
                     advance(1)
@@ -369,8 +388,7 @@ def _extract_in_tiles(
             picture = files.enter_context(open_rows(path, max_pixels=settings.max_pixels))
             mask = None
             if settings.masks is not None:
-                mask_file = mask_path(settings.masks, name)
-                mask = files.enter_context(open_rows(mask_file, max_pixels=settings.max_pixels))
+                mask = _mask_rows(Masks(settings.masks).file(name), settings.max_pixels, files)
                 _check_mask_size(path, mask.size, picture.size)
             features = model.extract_in_tiles(
                 picture, mask=mask, settings=settings.extraction, tiles=tiles, progress=look
@@ -391,10 +409,11 @@ def _read_ahead(
     images: Mapping[str, Path], settings: FileSettings, batch_size: int
 ) -> Iterator[_Picture | tuple[str, str]]:
     """Pictures in order, read by a few threads and never more than a batch ahead; or a name and an error."""
+    masks = settings.masks and Masks(settings.masks)
 
     def read(name: str, path: Path) -> _Picture | tuple[str, str]:
         try:
-            return _read_picture(name, path, settings)
+            return _read_picture(name, path, settings, masks)
         except ImageError as error:
             return name, str(error)
         except MemoryError:
@@ -413,21 +432,31 @@ def _read_ahead(
         pool.shutdown(cancel_futures=True)
 
 
-def _read_picture(name: str, path: Path, settings: FileSettings) -> _Picture:
+def _read_picture(name: str, path: Path, settings: FileSettings, masks: Masks | None) -> _Picture:
     _check_name(name, path)
-    return _as_picture(name, path, read_image(path, max_pixels=settings.max_pixels), settings)
+    return _as_picture(name, path, read_image(path, max_pixels=settings.max_pixels), settings, masks)
 
 
-def _as_picture(name: str, path: Path, pixels: NDArray[np.uint8], settings: FileSettings) -> _Picture:
+def _as_picture(
+    name: str, path: Path, pixels: NDArray[np.uint8], settings: FileSettings, masks: Masks | None
+) -> _Picture:
     size = (pixels.shape[1], pixels.shape[0])
     small = shrink(pixels, settings.long_side)
     mask = None
-    if settings.masks is not None:
-        full = read_mask(settings.masks, name, max_pixels=settings.max_pixels)
+    if masks is not None:
+        full = masks.read(name, settings.max_pixels)
         _check_mask_size(path, (full.shape[1], full.shape[0]), size)
         # Area averaging: a pixel of the smaller picture is usable where everything under it is.
         mask = shrink(full.astype(np.uint8) * 255, settings.long_side) == 255
     return _Picture(name, to_grey(small), mask, size)
+
+
+def _mask_rows(path: Path, max_pixels: int, files: ExitStack) -> Rows:
+    """A mask as every other, or, where it is too large for that, by rows of its grey."""
+    width, height = image_size(path)
+    if width * height <= max_pixels:
+        return ArrayRows(read_mask(path, max_pixels))
+    return files.enter_context(open_rows(path, max_pixels=max_pixels))
 
 
 def _check_name(name: str, path: Path) -> None:
@@ -441,37 +470,6 @@ def _check_mask_size(path: Path, mask: Size, size: Size) -> None:
     if mask != size:
         cause = f"its mask is {mask[0]}x{mask[1]}, the picture {size[0]}x{size[1]}"
         raise ImageError(path, cause, "make the mask for the picture as stored, before any EXIF rotation")
-
-
-def read_mask(folder: str | Path, name: str, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.bool_]:
-    """The mask of a picture.
-
-    Args:
-        folder: of masks, laid out as the folder of pictures.
-        name: of the picture; its mask has this name, or this name with .png added (COLMAP's habit) or instead
-            of its extension.
-        max_pixels: largest mask decoded.
-
-    Returns:
-        (H, W) bool, true where keypoints may be: where the mask isn't zero.
-
-    Raises:
-        ImageError: there is no such mask, or it can't be read.
-    """
-    return read_grey(mask_path(folder, name), max_pixels=max_pixels) > 0
-
-
-def mask_path(folder: str | Path, name: str) -> Path:
-    """The file that `read_mask` reads.
-
-    Raises:
-        ImageError: there is none.
-    """
-    plain = Path(folder) / name
-    for candidate in (plain, plain.with_name(plain.name + ".png"), plain.with_suffix(".png")):
-        if candidate.is_file():
-            return candidate
-    raise ImageError(plain, f"no mask for picture {name!r}", "add one, or leave --masks out")
 
 
 def _extract_batch(

@@ -19,7 +19,7 @@ import h5py
 
 from lfnet.errors import UserError
 from lfnet.features import Features
-from lfnet.file_extraction import ExtractionReport, FileSettings, extract_files, name_images
+from lfnet.file_extraction import ExtractionReport, FileSettings, extract_files, find_named
 from lfnet.file_matching import MatchSettings, match_in_batches
 from lfnet.file_pairs import Pairing, Pairs, choose_pairs
 from lfnet.files.atomic import make_folder, write_bytes
@@ -89,6 +89,8 @@ class MappingReport:
     """What a run made."""
 
     photos: list[str]
+    passed_over: list[str]
+    """A line for each kind of other files in the folder."""
     extraction: ExtractionReport | None
     """None where features were given."""
     pairs: int
@@ -139,9 +141,10 @@ def photos_to_model(
         raise MappingError(f"{photos}: expected a folder of photos, and there is none of that name")
     # Where the output lies among the photos, what it holds is none of them.
     ours = (output / UNDISTORTED, output / f"{UNDISTORTED}.part", *filter(None, [settings.files.masks]))
+    found, passed_over = find_named(photos)
     images = {
         name: path
-        for name, path in name_images(photos).items()
+        for name, path in found.items()
         if not any(path.resolve().is_relative_to(folder.resolve()) for folder in ours)
     }
     database = ColmapDatabase(settings.database or output / DATABASE, photos)
@@ -168,7 +171,9 @@ def photos_to_model(
     verified = verify_database(database, len(pairs), settings.threads, settings.seed, progress)
     models = map_database(database, output, settings, progress) if settings.map or settings.undistort else None
     made = undistort_model(database, output, settings, progress) if settings.undistort else None
-    return MappingReport(list(images), extraction, len(pairs), filled, added, database.path, verified, models, made)
+    return MappingReport(
+        list(images), passed_over, extraction, len(pairs), filled, added, database.path, verified, models, made
+    )
 
 
 def find_features(

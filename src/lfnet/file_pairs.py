@@ -10,12 +10,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from lfnet.data.reconstructions.colmap_files import find_model, read_reconstruction
 from lfnet.errors import UserError, one_line
 from lfnet.files.hdf5_reading import find_group, read_array
-from lfnet.images import natural_key
+from lfnet.image_decoding import read_metadata
+from lfnet.image_files import natural_key
+from lfnet.images import ImageError
 from lfnet.integrations import hloc
 
 Pairs = list[tuple[str, str]]
@@ -33,7 +34,6 @@ ROUNDS = 12
 """Of k-means; the vocabulary need not converge."""
 STRONGEST = 512
 """Keypoints of a picture, best scores first, that its global descriptor takes."""
-_GPS = 0x8825
 _LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE = 1, 2, 3, 4
 """Tags of EXIF 2.32, section 4.6.6."""
 
@@ -146,14 +146,13 @@ def gps_pairs(photos: Path, names: Sequence[str], metres: float) -> Pairs:
 def gps_position(path: Path) -> tuple[float, float] | None:
     """Latitude and longitude of a photo in degrees, north and east positive; None where its EXIF doesn't tell."""
     try:
-        with Image.open(path) as picture:
-            gps = picture.getexif().get_ifd(_GPS)
+        gps = read_metadata(path).gps
         found = []
         for reference, place in ((_LATITUDE_REF, _LATITUDE), (_LONGITUDE_REF, _LONGITUDE)):
             degrees, minutes, seconds = (float(part) for part in gps[place])
             sign = -1 if str(gps.get(reference, "N")).strip("\0 ").upper() in ("S", "W") else 1
             found.append(sign * (degrees + minutes / 60 + seconds / 3600))
-    except (OSError, SyntaxError, TypeError, ValueError, KeyError, ZeroDivisionError):
+    except (ImageError, TypeError, ValueError, KeyError, ZeroDivisionError):
         return None
     return (found[0], found[1]) if np.isfinite(found).all() else None
 

@@ -15,7 +15,8 @@ from PIL import Image
 
 from lfnet.coordinates import Size
 from lfnet.errors import UserError, one_line
-from lfnet.images import MAX_PIXELS, ImageError, opened, read_grey, to_grey, white_of_16_bits
+from lfnet.image_decoding import FloatTiff, ImageError, opened, wide_mode
+from lfnet.images import MAX_PIXELS, read_grey, to_grey, white_of_16_bits
 
 _BLOCK_ROWS = 256
 """Rows that are looked through at a time."""
@@ -148,9 +149,9 @@ def open_rows(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Row
         yield _RasterRows(Path(path), raster)
 
 
-def _by_rows(path: str | Path, picture: Image.Image, max_pixels: int) -> Any | None:
+def _by_rows(path: str | Path, picture: Image.Image | FloatTiff, max_pixels: int) -> Any | None:
     """The file as GDAL opens it; None where it is for Pillow: palettes, inks, bits, floating values, smaller JPEG."""
-    large = picture.width * picture.height > max_pixels
+    large = picture.size[0] * picture.size[1] > max_pixels
     if find_spec("rasterio") is None or picture.format not in _FORMATS[large]:
         return None
     import rasterio
@@ -182,8 +183,8 @@ def _check_size(path: str | Path, size: Size, max_pixels: int) -> None:
     raise ImageError(path, cause, remedy)
 
 
-def _whole(path: str | Path, picture: Image.Image, max_pixels: int) -> Rows:
-    if picture.mode == "F" or picture.mode.startswith("I"):
+def _whole(path: str | Path, picture: Image.Image | FloatTiff, max_pixels: int) -> Rows:
+    if isinstance(picture, FloatTiff) or picture.mode[0] in "FI" or wide_mode(path, None, picture):
         return ArrayRows(read_grey(path, max_pixels=max_pixels))
     try:
         picture.load()

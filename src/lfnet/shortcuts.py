@@ -15,7 +15,8 @@ from lfnet.errors import UserError
 from lfnet.features import Features, Matches
 from lfnet.file_matching import MatchSettings, match_features
 from lfnet.image_rows import open_rows
-from lfnet.images import MAX_PIXELS, read_image, shrink
+from lfnet.images import MAX_PIXELS, held_pixels, read_image, shrink
+from lfnet.masks import held_mask
 from lfnet.matching import Geometry
 from lfnet.models.config import ExtractionSettings
 from lfnet.models.lfnet import LFNet
@@ -31,7 +32,7 @@ def extract(
     weights: str | Path | LFNet = "lfnet-cpu",
     *,
     max_keypoints: int = 1024,
-    mask: NDArray | None = None,
+    mask: NDArray | Image.Image | None = None,
     resize: int | None = 1600,
     device: str = "cpu",
     exif_rotate: bool = False,
@@ -47,7 +48,7 @@ def extract(
         weights: name of packaged weights, a file, a folder by `LFNet.save_pretrained`, or a network of your own, which
             is used where it is and as it is.
         max_keypoints: most keypoints, the best by score.
-        mask: (H, W), true where keypoints may be; None: everywhere.
+        mask: (H, W), not 0 where keypoints may be; None: everywhere.
         resize: long side that larger pictures are worked at, in pixels; None: as they are. Not used with `tile`.
         device: "cpu", "cuda" or "cuda:N"; not used with a network of your own.
         exif_rotate: turn a file upright as its EXIF orientation says. Otherwise it stays as stored, as in COLMAP and in
@@ -68,19 +69,18 @@ def extract(
         model = weights if isinstance(weights, LFNet) else _network(weights, device)
         return _extract_in_tiles(picture, model, max_keypoints, mask, exif_rotate, tile)
     image = _pixels(picture, exif_rotate)
-    if mask is not None and np.shape(mask) != image.shape[:2]:
-        raise UserError(f"mask: expected {image.shape[:2]}, the picture's height and width, got {np.shape(mask)}")
+    given = None if mask is None else held_mask(mask, image.shape[:2])
     model = weights if isinstance(weights, LFNet) else _network(weights, device)
     small = shrink(image, resize)
     # Area averaging: a pixel of the smaller picture is usable where everything under it is.
-    usable = None if mask is None else shrink(np.asarray(mask, bool).astype(np.uint8) * 255, resize) == 255
+    usable = None if given is None else shrink(given.astype(np.uint8) * 255, resize) == 255
     settings = ExtractionSettings(max_keypoints=max_keypoints)
     features = model.extract([small], mask=None if usable is None else [usable], settings=settings)[0]
     return features.resized((image.shape[1], image.shape[0]))
 
 
 def _extract_in_tiles(
-    picture: Picture, model: LFNet, max_keypoints: int, mask: NDArray | None, exif_rotate: bool, tile: int
+    picture: Picture, model: LFNet, max_keypoints: int, mask: NDArray | Image.Image | None, exif_rotate: bool, tile: int
 ) -> Features:
     settings, tiles = ExtractionSettings(max_keypoints=max_keypoints), TileSettings(tile)
     if not isinstance(picture, (str, os.PathLike)):
@@ -128,14 +128,8 @@ def match(
 def _pixels(picture: Picture, exif_rotate: bool) -> NDArray:
     if isinstance(picture, (str, os.PathLike)):
         return read_image(Path(picture), max_pixels=MAX_PIXELS, exif_rotate=exif_rotate)
-    if isinstance(picture, np.ndarray):
-        if picture.ndim not in (2, 3):
-            raise UserError(f"picture: expected an array (H, W) or (H, W, 3), got {picture.shape}")
-        return picture
-    if isinstance(picture, Image.Image):
-        if picture.mode[0] in "IF":
-            raise UserError(f"picture: Pillow's mode {picture.mode} has no known range; give the file, or 8 bits")
-        return np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
+    if picture is None or isinstance(picture, (np.ndarray, Image.Image)):
+        return held_pixels(picture)
     raise TypeError(
         f"picture: expected a path, an array or a picture of Pillow's, got {type(picture).__name__}; "
         "several pictures: LFNet.extract takes a list of arrays, extract_files a list of files"

@@ -26,7 +26,7 @@ from lfnet.files.atomic import held
 from lfnet.files.containment import OutsideError
 from lfnet.preparation.depth import DepthMaps
 from lfnet.preparation.steps import PreparationError
-from lfnet.preparation.survey import photo_names, survey_photos
+from lfnet.preparation.survey import find_photos, survey_photos
 from lfnet.preparation.target import check_room
 from support.rendered_photos import intrinsics, look, poses, render, write_photo
 
@@ -250,14 +250,14 @@ def test_photos_behind_links_are_surveyed(photos: Path, tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "trip").symlink_to(photos)
     (folder / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
-    names = photo_names(folder)
+    names = [path.relative_to(folder).as_posix() for path in find_photos(folder).paths]
     assert "trip/photo0.jpg" in names
     survey = survey_photos(folder, names, tmp_path / "staged", None, None, 0, lambda done, total: None)
     assert len(survey.photos) == 6
     assert (tmp_path / "staged" / "trip" / "photo0.jpg").is_file()
     (broken,) = [line for line in survey.unreadable if "gone.jpg" in line]
     assert "a link to" in broken
-    assert "nowhere.jpg, which is not there; mend it or remove it" in broken
+    assert "nowhere.jpg, which is not there; mend the link, or remove it" in broken
 
 
 @needs_pycolmap
@@ -341,15 +341,15 @@ def test_settings_that_do_not_fit_the_photos(photos: Path, tmp_path: Path, prepa
     masks = tmp_path / "masks"
     masks.mkdir()
     Image.new("L", (50, 50), 255).save(masks / "photo0.png")
-    told = prepare("photos", photos, tmp_path / "b", *OPTIONS, "--masks", masks)
-    assert_refused(told, "photo0.png: 50x50", "240x180 upright")
+    told = prepare("photos", photos, tmp_path / "b", *OPTIONS, "--masks", masks / "photo0.png")
+    assert_refused(told, "photo0.png is 50x50", "240x180 upright", "0 usable photos")
     told = prepare("photos", photos, tmp_path / "d", *OPTIONS, "--border", 90)
-    assert_refused(told, "border: 90 px leave nothing of", "240x180")
+    assert_refused(told, "240x180, of which a border of 90 px leaves nothing", "0 usable photos")
     told = prepare("photos", photos, tmp_path / "e", *OPTIONS, "--pairs.validation", "nosuch.jpg")
     assert_refused(told, "no usable photo nosuch.jpg", "name photos as")
     told = prepare("photos", photos, tmp_path / "c", "--masks", tmp_path / "none")
     assert told.code in (1, 2)
-    assert "there is no folder" in told.error
+    assert "there is no folder or file" in told.error
     told = prepare("photos", photos, tmp_path / "c", "--sfm.pairing", "vocabulary")
     assert told.code in (1, 2)
     assert "vocabulary tree" in told.error
@@ -446,12 +446,14 @@ def replace_word(path: Path, line_end: str, place: int, word: str) -> None:
 
 
 def test_few_faulty_pictures_of_a_model_are_left_out(tmp_path: Path, prepare: Prepare) -> None:
-    """One without a pose, one that is missing, one that is broken; and one without a depth map stays."""
+    """One without a pose, one that is missing, one that is broken; one without a depth map stays, or with a broken one.
+    """
     model = make_model(tmp_path / "model", 12)
     replace_word(model / "sparse" / "images.txt", " 2.png", 1, "nan")
     (model / "images" / "4.png").unlink()
     (model / "images" / "6.png").write_bytes(b"no picture")
     (model / "depth" / "8.png.h5").unlink()
+    (model / "depth" / "10.png.h5").write_bytes(b"cut short")
     options = ("--pairs.overlap", 0.1, 1, "--pairs.validation-share", 0)
     told = prepare("colmap", model, tmp_path / "scene", *options)
     assert told.code == 0, told.error
@@ -460,6 +462,7 @@ def test_few_faulty_pictures_of_a_model_are_left_out(tmp_path: Path, prepare: Pr
         "left out: 1 of 11 pictures are missing (4.png)",
         "left out: 1 of 11 pictures can't be read (6.png): ",
         "without a depth map: 8.png",
+        "left out: 1 of 9 depth maps can't be used (10.png): ",
     ):
         assert line in told.error
     scene = Scene.open(tmp_path / "scene")

@@ -19,7 +19,9 @@ from lfnet.data.pair import Pair, View, concatenate_pairs
 from lfnet.data.pair_sources import PicturePairs, SequencePairs, load_pictures, measure_overlap
 from lfnet.data.renders.render_settings import RenderSettings
 from lfnet.data.renders.rendered_scenes import RenderedScenes
+from lfnet.errors import UserError
 from lfnet.geometry.sampling import sample
+from lfnet.images import ImageError
 from support.tensors import seeded
 from support.textured_plane import (
     HEIGHT,
@@ -135,6 +137,38 @@ def test_pairs_of_two_kinds_are_not_joined(plain: Path) -> None:
 def test_pictures_are_shrunk_and_too_small_ones_left_out(tmp_path: Path) -> None:
     Image.fromarray(smooth_picture(200, 400)).save(tmp_path / "large.png")
     Image.fromarray(smooth_picture(40, 90)).save(tmp_path / "small.png")
-    assert [picture.shape for picture in load_pictures([tmp_path], 200, 64)] == [(100, 200)]
+    pictures, notes = load_pictures([tmp_path], 200, 64)
+    assert [picture.shape for picture in pictures] == [(100, 200)]
+    assert notes == ["left out: 1 of 2 are smaller than 64 px a side (small.png)"]
     with pytest.raises(ValueError, match="none of at least 128 px"):
         load_pictures([tmp_path], 200, 128)
+
+
+def test_one_broken_image_does_not_end_a_training(tmp_path: Path) -> None:
+    for number in range(5):
+        Image.fromarray(smooth_picture(80, 90)).save(tmp_path / f"{number}.png")
+    (tmp_path / "2.png").write_bytes((tmp_path / "2.png").read_bytes()[:200])
+    (tmp_path / "raw.NEF").touch()
+    pictures, (passed_over, broken) = load_pictures([tmp_path], 200, 64)
+    assert len(pictures) == 4
+    assert "raw.NEF: a camera's raw file" in passed_over
+    assert broken.startswith("left out: 1 of 5 images can't be read (2.png): ")
+    assert "damaged or cut short" in broken
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(UserError, match=r"2 of 6 images can't be read .*more than 20% are not left out"):
+        load_pictures([tmp_path], 200, 64)
+    with pytest.raises(ImageError, match="misspelt: no such file or folder"):
+        load_pictures([tmp_path, tmp_path / "misspelt"], 200, 64)
+
+
+def test_one_broken_frame_of_a_sequence_is_left_out(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = plain / "images" / "001.png"
+    path.write_bytes(path.read_bytes()[:99])
+    with pytest.raises(UserError, match=r"1 of 4 frames can't be read \(001\.png\): .*more than 20%"):
+        SequencePairs(plain, GeometricConfig(), 48, gaps=(1,))
+    monkeypatch.setattr("lfnet.data.left_out.MOST_LEFT_OUT", 0.3)
+    source = SequencePairs(plain, GeometricConfig(), 48, gaps=(1,))
+    (note,) = source.notes
+    assert note.startswith("left out: 1 of 4 frames can't be read (001.png): ")
+    assert "damaged or cut short" in note
+    assert [pair[:2] for pair in source.pairs] == [(0, 1), (1, 2)]

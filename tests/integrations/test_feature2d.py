@@ -49,6 +49,9 @@ def test_compute_describes_keypoints_of_any_origin(camera: NDArray[np.uint8], ti
     angles = np.radians([point.angle for point in keypoints])
     assert np.allclose(descriptors, tiny_model.describe(camera, places, sizes, angles), atol=1e-5)
     assert ours.compute(camera, []) == ((), None)
+    for act in (ours.detect, lambda image: ours.compute(image, keypoints)):
+        with pytest.raises(ValueError, match=r"cv2\.imread"):
+            act(None)
     with pytest.raises(ValueError, match="call compute"):
         ours.detectAndCompute(camera, None, None, True)
 

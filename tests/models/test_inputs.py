@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
+from lfnet.errors import UserError
 from lfnet.geometry.filters import gaussian_blur
 from lfnet.images import to_grey
 from lfnet.models.config import ExtractionSettings
@@ -55,27 +58,27 @@ def test_what_counts_as_a_picture(camera: NDArray[np.uint8]) -> None:
     for picture in (colour, of_12_bits, of_12_bits[..., 0], of_12_bits // 40, colour.astype(np.float32) / 255):
         np.testing.assert_allclose(picture_tensor(picture, None)[0][0].numpy(), to_grey(picture), atol=1e-6)
     for bad, message in (
-        (np.zeros((4, 5, 6, 7), np.uint8), "expected \\(H, W\\)"),
-        (np.zeros((20, 0), np.uint8), "expected \\(H, W\\)"),
+        (np.zeros((4, 5, 6, 7), np.uint8), "expected shape \\(H, W\\)"),
+        (np.zeros((20, 0), np.uint8), "expected shape \\(H, W\\)"),
         (np.zeros((20, 20), np.int64), "expected uint8"),
         (np.full((20, 20), np.nan, np.float32), "NaN"),
         (np.full((20, 20), np.inf, np.float32), "NaN or infinite"),
     ):
         with pytest.raises(ValueError, match=message):
             picture_tensor(bad, None)
-    with pytest.raises(ValueError, match="size of its picture"):
+    with pytest.raises(ValueError, match="size of its image"):
         picture_tensor(camera, np.ones((10, 10), bool))
 
 
 def test_inputs_that_could_be_one_picture_or_several_are_refused(tiny_model: LFNet, camera: NDArray[np.uint8]) -> None:
     rgba = np.repeat(camera[..., None], 4, -1)
     for images in (rgba, torch.from_numpy(rgba[..., :3].copy()), rgba[..., :2], np.moveaxis(rgba[..., :3], -1, 0)):
-        with pytest.raises(ValueError, match="could be one picture or several"):
+        with pytest.raises(ValueError, match="three axes are one image"):
             tiny_model.extract(images)
     with pytest.raises(ValueError, match="expected an array or a tensor, got str"):
         tiny_model.extract(["a.jpg"])
-    with pytest.raises(ValueError, match="size of its picture"):
-        tiny_model.extract([camera], mask=[np.ones((*camera.shape, 1), bool)])
+    with pytest.raises(ValueError, match="size of its image"):
+        tiny_model.extract([camera], mask=[np.ones((*camera.shape[::-1], 1), bool)[1:]])
     with pytest.raises(ValueError, match="scales above 0"):
         tiny_model.describe(camera, np.array([[30.0, 30.0]]), scales=np.array([0.0]))
     assert tiny_model.describe(camera, np.array([])).shape == (0, 64)
@@ -143,3 +146,67 @@ def test_describe_refuses_nan(camera: NDArray[np.uint8], name: str) -> None:
     values[name] = values[name] * np.nan
     with pytest.raises(ValueError, match=name):
         LFNet(tiny_config()).describe(camera[:96, :96], **values)
+
+
+def test_an_image_is_the_same_however_it_lies_in_memory(tiny_model: LFNet, coffee: NDArray[np.uint8]) -> None:
+    """Turned strides, the other byte order, read-only, wider floats, Pillow's: one image, one list of keypoints."""
+    colour = coffee[:120, :120]
+    expected = tiny_model.extract(colour.copy())[0]
+    locked = colour.copy()
+    locked.setflags(write=False)
+    backwards = colour[::-1, ::-1].copy()[::-1, ::-1]
+    wide = (colour / 255).astype(">f8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for image in (locked, backwards, np.asfortranarray(colour), wide, Image.fromarray(colour.copy())):
+            found = tiny_model.extract(image)[0]
+            np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=1e-3)
+        both = tiny_model.extract([Image.fromarray(colour[..., 0].copy()), colour[..., :1]])
+    assert len(both[0]) > 20
+    assert np.array_equal(both[0].keypoints, both[1].keypoints)
+    swapped = (colour[..., 0].astype(np.uint16) * 257).astype(">u2")
+    np.testing.assert_allclose(tiny_model.extract(swapped)[0].keypoints, both[0].keypoints, atol=1e-3)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_three_axes_of_a_tensor_are_colours_whatever_their_number(tiny_model: LFNet, count: int) -> None:
+    images = torch.rand(count, 64, 64, generator=seeded())
+    if count == 3:
+        assert len(tiny_model.extract(images)) == 1
+    else:
+        with pytest.raises(UserError, match=r"three axes are one image.*give several as a list, or with four axes"):
+            tiny_model.extract(images)
+    assert len(tiny_model.extract(images[:, None])) == count
+
+
+def test_what_is_no_image_is_one_line(tiny_model: LFNet, camera: NDArray[np.uint8]) -> None:
+    for nothing in (None, [None]):
+        with pytest.raises(UserError, match=r"got None, which is what cv2\.imread gives"):
+            tiny_model.extract(nothing)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="cv2"):
+        tiny_model.describe(None, np.zeros((1, 2)))  # type: ignore[arg-type]
+    for other in (7, "a.jpg", np.zeros((8, 8), object), np.zeros((8, 8), bool), np.zeros(())):
+        with pytest.raises(UserError, match="image: expected"):
+            tiny_model.extract(other)  # type: ignore[arg-type]
+
+
+def test_masks_of_every_kind(camera: NDArray[np.uint8]) -> None:
+    left = np.zeros(camera.shape, bool)
+    left[:, :128] = True
+    coloured = np.zeros((*camera.shape, 3), np.uint8)
+    coloured[..., 2] = left
+    kinds = (left, left[..., None], left[None], left.astype(">i4"), left * 1e-3, coloured, torch.from_numpy(left))
+    for mask in (*kinds, Image.fromarray(left), left[:, ::-1].copy()[:, ::-1]):
+        usable = picture_tensor(camera, mask)[1]
+        assert np.array_equal(usable[0].numpy(), left)
+    unsure = np.where(left, np.nan, 0.0)
+    for wrong, message in ((unsure, "holds NaN"), (left[1:], "size of its image"), (np.array(None), "of object")):
+        with pytest.raises(UserError, match=message):
+            picture_tensor(camera, wrong)
+
+
+def test_one_mask_of_three_axes_is_that_of_one_image(tiny_model: LFNet, camera: NDArray[np.uint8]) -> None:
+    mask = np.zeros((96, 96, 1), np.uint8)
+    mask[:, 48:] = 1
+    found = tiny_model.extract(camera[:96, :96], mask=mask)[0]
+    assert found.keypoints[:, 0].min() > 47

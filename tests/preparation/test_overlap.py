@@ -112,3 +112,15 @@ def test_depth_of_another_size_is_refused() -> None:
 def test_thumbnails_take_bounded_memory() -> None:
     assert thumbnail_side(11) == 160
     assert max(thumbnail_side(count) ** 2 * 2 * count for count in range(1, 10_001, 50)) <= 130e6
+
+
+def test_one_depth_map_that_can_not_be_read_is_left_out_and_named() -> None:
+    frames = [plane_frame(f"{number}.jpg", (0.1 * number, 0, 0)) for number in range(6)]
+
+    def fail() -> np.ndarray:
+        raise SequenceError("3.h5: cut short")
+
+    frames[3] = replace(frames[3], read_depth=fail)
+    thumbnails = read_thumbnails(frames)
+    assert thumbnails.notes == ("left out: 1 of 6 depth maps can't be read (3.jpg): 3.h5: cut short",)
+    assert thumbnails.unit[3] == 0 < thumbnails.unit[4]

@@ -12,8 +12,6 @@ from lfnet.coordinates import Size
 from lfnet.errors import UserError
 from lfnet.images import ImageError, decode_image, shrink
 
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
-"""Pillow's names of the formats that are tried: none that runs another program, as PostScript would."""
 LONGEST = 1280
 """Long side in pixels at which pictures are kept: the page shows and works on no more."""
 SHORTEST = 32
@@ -51,18 +49,10 @@ class Decoder:
             UserError: the message says why not, without the file's name, which is not known here.
         """
         try:
-            pixels = decode_image(content, "picture", max_pixels=self.max_pixels, formats=[*_known(FORMATS)])
+            pixels = decode_image(content, "picture", max_pixels=self.max_pixels, exif_rotate=True)
         except ImageError as error:
             raise UserError(error.cause) from error
         height, width = pixels.shape[:2]
         if min(width, height) < SHORTEST:
             raise UserError(f"{width} x {height} pixels are too few, expected at least {SHORTEST} each way")
         return Decoded(np.ascontiguousarray(shrink(pixels, LONGEST)), (width, height))
-
-
-def _known(formats: tuple[str, ...]) -> list[str]:
-    """Those of the formats that the installed Pillow has: AVIF came late."""
-    from PIL import Image
-
-    Image.init()
-    return [name for name in formats if name in Image.OPEN]

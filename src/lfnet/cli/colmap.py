@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from lfnet.cli.options import Model, check_masks, tell_extraction
+from lfnet.cli.options import Model, check_masks, tell_extraction, tell_passed_over
 from lfnet.errors import UsageError, UserError
 from lfnet.file_extraction import FileSettings
 from lfnet.file_mapping import MappingReport, MappingSettings, photos_to_model
@@ -198,6 +198,7 @@ def _check_options(command: Command) -> None:
 
 def _tell(report: MappingReport) -> int:
     found, filled = report.extraction, report.filled
+    tell_passed_over(report.passed_over)
     behind = f", of {filled.behind_others} behind other features" if filled.behind_others else ""
     added = f"; {len(report.added)} photos added to it" if report.added else ""
     already = f", {filled.already} had theirs already" if filled.already else ""

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from lfnet.cli.options import Model, check_masks, check_output, tell_extraction
+from lfnet.cli.options import Model, check_masks, check_output, tell_extraction, tell_passed_over
 from lfnet.clips import count_frames, is_clip
 from lfnet.errors import UsageError
 from lfnet.file_extraction import (
@@ -17,6 +17,7 @@ from lfnet.file_extraction import (
     FileSettings,
     extract_files,
     extract_frames,
+    find_named,
     joined,
     name_images,
 )
@@ -63,7 +64,8 @@ def run(command: Command) -> int:
         raise UsageError("--every: is for clips, and none is given")
     check_masks(command.how.masks)
     pictures = [path for path in command.paths if path not in clips]
-    images = name_images(pictures, command.root) if pictures else {}
+    images, passed_over = find_named(pictures, command.root)
+    tell_passed_over(passed_over)
     named = {name: path for clip in clips for name, path in name_images([clip], command.root).items()}
     if len(named) < len(set(clips)):
         raise UsageError("two clips have the same name: give --root, a folder above both")

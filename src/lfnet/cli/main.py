@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -113,6 +114,8 @@ def _run(name: str, words: list[str], debug: bool) -> int:
 def _call(name: str, words: list[str]) -> int:
     from lfnet.cli.parsing import parse
 
+    # Pillow's, on damaged metadata of images that are read all the same; what can't be read is an error.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     module = import_module(f"lfnet.cli.{MODULES.get(name, name)}")
     try:
         command = parse(module.Command, f"lfnet {name}", words)

@@ -122,13 +122,19 @@ def tell_extraction(report: ExtractionReport, kind: str) -> int:
 
 
 def check_masks(masks: Path | None) -> None:
-    """Refuse a folder of masks that there is not.
+    """Refuse masks that there are not.
 
     Raises:
-        UserError: it is no folder.
+        UserError: there is neither a folder nor a file.
     """
-    if masks is not None and not masks.is_dir():
-        raise UserError(f"--masks {masks}: no such folder")
+    if masks is not None and not masks.is_dir() and not masks.is_file():
+        raise UserError(f"--masks {masks}: no such folder or file")
+
+
+def tell_passed_over(lines: Iterable[str]) -> None:
+    """What was found beside the images, and why it was not taken."""
+    for line in lines:
+        print(line, file=sys.stderr)
 
 
 def check_output(output: Path, inputs: Iterable[Path]) -> None:

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import tyro
 
-from lfnet.cli.options import check_output
+from lfnet.cli.options import check_output, tell_passed_over
 from lfnet.errors import UsageError, UserError
-from lfnet.file_extraction import name_images
+from lfnet.file_extraction import find_named
 from lfnet.file_pairs import Pairing, PairingError, choose_pairs
 from lfnet.integrations.hloc import FeatureFileError, read_pairs, write_pairs
 
@@ -53,7 +53,8 @@ def run(command: Command) -> int:
         raise UsageError("--features are for --similar without --global: leave them out")
     if not command.photos.is_dir():
         raise UserError(f"{command.photos}: expected a folder of photos, and there is none of that name")
-    images = name_images(command.photos)
+    images, passed_over = find_named(command.photos)
+    tell_passed_over(passed_over)
     check_output(command.output, images.values())
     _check_replaceable(command.output)
     chosen = choose_pairs(pairing, command.photos, list(images), command.features)

@@ -142,15 +142,17 @@ def build_sources(config: DataConfig, device: str = "cpu") -> tuple[list[Weighte
     textures = None
     if scenes and not config.pictures and config.picture_share + config.render_share > 0:
         side = config.max_picture_side
-        textures = [picture for scene in scenes for picture in training_pictures(scene, SCENE_PICTURES, side)]
+        loaded = [training_pictures(scene, SCENE_PICTURES, side) for scene in scenes]
+        textures = [picture for pictures, _ in loaded for picture in pictures]
         if config.picture_share > 0:
-            pairs = PicturePairs(textures, geometry, size)
+            pairs = PicturePairs(textures, geometry, size, [note for _, notes in loaded for note in notes])
             training.append(WeightedSource("pictures of the scenes", pairs, config.picture_share))
     if config.pictures:
-        pictures = load_pictures(config.pictures, config.max_picture_side, size)
+        pictures, notes = load_pictures(config.pictures, config.max_picture_side, size)
         textures, held_back = hold_back(pictures)
         if config.picture_share > 0:
-            training.append(WeightedSource("pictures", PicturePairs(textures, geometry, size), config.picture_share))
+            pairs = PicturePairs(textures, geometry, size, notes)
+            training.append(WeightedSource("pictures", pairs, config.picture_share))
             name = "pictures" if len(pictures) > 1 else f"pictures{NOT_HELD_BACK}"
             validation.append(WeightedSource(name, PicturePairs(held_back, geometry, size), 1.0))
     if config.render_share > 0:
@@ -219,6 +221,16 @@ class PairLoader:
         self.seed = seed
         self.device = device
         self._shares = torch.tensor([source.share for source in sources], dtype=torch.float64)
+        self._told = [len(getattr(source.source, "notes", ())) for source in sources]
+
+    def news(self) -> list[str]:
+        """What the sources have left out since this was asked for last, a line each."""
+        lines = []
+        for place, source in enumerate(self.sources):
+            notes = list(getattr(source.source, "notes", ()))
+            lines += [f"{source.name}: {note}" for note in notes[self._told[place] :]]
+            self._told[place] = len(notes)
+        return lines
 
     def load(self, step: int) -> Pair:
         """The batch of a step."""

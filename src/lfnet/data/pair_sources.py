@@ -15,12 +15,14 @@ from lfnet.data.augment import GeometricConfig, log_uniform, random_homography
 from lfnet.data.crops import crop_pair, random_crops
 from lfnet.data.frames import SequenceError, read_view
 from lfnet.data.layouts import read_frames
+from lfnet.data.left_out import SHOWN, LeftOut
 from lfnet.data.pair import Pair, View
 from lfnet.data.resample import resample_view
 from lfnet.errors import UserError
 from lfnet.geometry.camera import pixel_grid
 from lfnet.geometry.transform import apply_homography
-from lfnet.images import list_images, read_grey, shrink
+from lfnet.image_files import find_images
+from lfnet.images import ImageError, read_grey, shrink
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -52,7 +54,8 @@ MIN_OVERLAP = 0.1
 class SequencePairs:
     """Pairs of frames of one RGB-D sequence, by frame gap and measured overlap.
 
-    Frames are kept in memory (grey bytes and depth in half precision).
+    Frames are kept in memory (grey bytes and depth in half precision). A few that can't be read are left out, with a
+    note.
 
     Args:
         folder: of the sequence, in one of `LAYOUTS`.
@@ -73,10 +76,16 @@ class SequencePairs:
         self.geometry = geometry
         self.size = size
         recording = read_frames(folder)
-        self.notes = recording.notes
         with_depth = [frame for frame in recording.frames if frame.read_depth is not None]
         chosen = with_depth[slice(*frames)] if frames else with_depth
-        self._views = [PackedView(read_view(frame)) for frame in chosen]
+        broken = LeftOut("frames can't be read", "fetch the recording again")
+        self._views: list[PackedView] = []
+        for frame in chosen:
+            try:
+                self._views.append(PackedView(read_view(frame)))
+            except UserError as error:
+                broken.add(frame.name, error)
+        self.notes = [*recording.notes, *broken.notes(len(chosen), f"sequence {folder}", SequenceError)]
         self.pairs = self._measure(gaps, overlap)
         if not self.pairs:
             raise SequenceError(
@@ -152,9 +161,13 @@ class PicturePairs:
     Args:
         pictures: grey bytes (H, W), at least `size` px a side.
         size: side of the crops, px.
+        notes: what was left out of them, a line each.
     """
 
-    def __init__(self, pictures: Sequence[np.ndarray], geometry: GeometricConfig, size: int) -> None:
+    def __init__(
+        self, pictures: Sequence[np.ndarray], geometry: GeometricConfig, size: int, notes: Sequence[str] = ()
+    ) -> None:
+        self.notes = list(notes)
         self.geometry = geometry
         self.size = size
         self._pictures = list(pictures)
@@ -193,17 +206,36 @@ def _at_zoom(transform: Tensor, wanted: Tensor, centre: Float[Tensor, "2"]) -> T
     return shift @ transform
 
 
-def load_pictures(paths: Sequence[str | Path], max_side: int, min_side: int) -> list[np.ndarray]:
-    """Grey bytes of every picture that is at least `min_side` px on its shorter side after shrinking.
+def load_pictures(paths: Sequence[str | Path], max_side: int, min_side: int) -> tuple[list[np.ndarray], list[str]]:
+    """Grey bytes of every image that is at least `min_side` px on its shorter side after shrinking.
+
+    Images that can't be read are left out, where they are few.
+
+    Returns:
+        The images, and a line for each kind of file that was left out.
 
     Raises:
-        ValueError: if none is left.
+        UserError: none is left, or many can't be read (ImageError is one, for a path that isn't there).
     """
-    pictures = []
-    for path in list_images(paths):
-        grey = shrink(read_grey(path), max_side)
+    absent = next((path for path in paths if not Path(path).exists()), None)
+    if absent is not None:
+        raise ImageError(absent, "no such file or folder", "check the path")
+    found, places = find_images(paths), ", ".join(map(str, paths))
+    broken, small, pictures = LeftOut("images can't be read", "fetch them again, or remove them"), [], []
+    for path in found.paths:
+        try:
+            grey = shrink(read_grey(path), max_side)
+        except ImageError as error:
+            broken.add(path.name, error)
+            continue
         if min(grey.shape[:2]) >= min_side:
             pictures.append(np.ascontiguousarray(grey))
+        else:
+            small.append(path.name)
+    notes = [*found.passed_over, *broken.notes(len(found.paths), places)]
     if not pictures:
-        raise UserError(f"pictures: none of at least {min_side} px a side in {', '.join(map(str, paths))}")
-    return pictures
+        raise UserError(f"pictures: none of at least {min_side} px a side in {places}")
+    if small:
+        first = ", ".join(small[:SHOWN]) + (", …" if len(small) > SHOWN else "")
+        notes.append(f"left out: {len(small)} of {len(found.paths)} are smaller than {min_side} px a side ({first})")
+    return pictures, notes

@@ -14,14 +14,15 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 
 from lfnet.coordinates import colmap_from_pixel
 from lfnet.data.reconstructions.colmap_model import MODELS
 from lfnet.errors import UserError
 from lfnet.features import Features
 from lfnet.files.atomic import make_folder, replacing
-from lfnet.images import image_size, natural_key
+from lfnet.image_decoding import read_metadata
+from lfnet.image_files import natural_key
+from lfnet.images import image_size
 from lfnet.integrations.colmap_keypoints import to_colmap
 from lfnet.integrations.colmap_tables import ColmapDatabaseError, Existing, open_tables
 from lfnet.integrations.pycolmap_process import run_pycolmap
@@ -32,7 +33,7 @@ Sharing = Literal["auto", "single", "per-folder", "per-picture"]
 LOG = "colmap.log"
 """COLMAP's own messages, beside the database."""
 
-_MAKE, _MODEL, _EXIF, _FOCAL_LENGTH = 0x010F, 0x0110, 0x8769, 0x920A
+_MAKE, _MODEL, _FOCAL_LENGTH = 0x010F, 0x0110, 0x920A
 """Tags of EXIF 2.32."""
 
 
@@ -382,13 +383,8 @@ def _shared_by(images: Path, name: str, sharing: str) -> Any:
 
 def _camera_of(path: Path) -> tuple[Any, ...]:
     """Size, make, model and focal length of a photo; what its EXIF lacks counts as equal."""
-    size = image_size(path)
-    try:
-        with Image.open(path) as picture:
-            exif = picture.getexif()
-            return size, exif.get(_MAKE), exif.get(_MODEL), exif.get_ifd(_EXIF).get(_FOCAL_LENGTH)
-    except (OSError, SyntaxError, TypeError, ValueError, KeyError):
-        return size, None, None, None  # Damaged metadata on a sound picture.
+    told = read_metadata(path)
+    return image_size(path), told.exif.get(_MAKE), told.exif.get(_MODEL), told.camera.get(_FOCAL_LENGTH)
 
 
 def _check_matches(name_a: str, name_b: str, index: NDArray[Any], counts: Mapping[str, int]) -> None:

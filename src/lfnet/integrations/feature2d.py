@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lfnet.errors import UserError
 from lfnet.features import Features
+from lfnet.images import held_pixels
 from lfnet.integrations.opencv import from_opencv, to_opencv
 from lfnet.models.config import ExtractionSettings
 from lfnet.models.lfnet import LFNet
@@ -79,9 +80,9 @@ class LFNetFeature2D:
         """
         if len(keypoints) == 0:
             return (), None
-        unknown = np.zeros((len(keypoints), 0), np.float32)
-        places = from_opencv(keypoints, unknown, (image.shape[1], image.shape[0]))
-        found = self.model.describe(_rgb(image), places.keypoints, places.scales, places.orientations)
+        pixels, unknown = _rgb(image), np.zeros((len(keypoints), 0), np.float32)
+        places = from_opencv(keypoints, unknown, (pixels.shape[1], pixels.shape[0]))
+        found = self.model.describe(pixels, places.keypoints, places.scales, places.orientations)
         return tuple(keypoints), found
 
     def defaultNorm(self) -> int:
@@ -105,9 +106,10 @@ class LFNetFeature2D:
         return "Feature2D.LFNet"
 
     def _extract(self, image: NDArray, mask: NDArray | None) -> Features:
-        masks = None if mask is None else [np.asarray(mask) > 0]
+        masks = None if mask is None else [mask]
         return self.model.extract([_rgb(image)], mask=masks, settings=self.settings)[0]
 
 
 def _rgb(image: NDArray) -> NDArray:
-    return np.ascontiguousarray(image[..., ::-1]) if image.ndim == 3 else image
+    pixels = held_pixels(image)
+    return pixels[..., ::-1] if pixels.ndim == 3 else pixels

@@ -27,6 +27,8 @@ from lfnet.progress import repeated
 Report = Callable[..., None]
 """Called with keyword arguments: a line of JSON for the caller."""
 
+MAX_MASK_PIXELS = 500_000_000
+"""Largest mask: photos of any size that COLMAP takes may have one."""
 FEATURE_BATCH = 8
 """Pictures whose features are extracted by one call, between two reports of progress."""
 
@@ -242,15 +244,16 @@ def undistort(task: dict[str, Any], report: Report) -> None:
         return
     from PIL import Image
 
+    from lfnet.masks import Masks, read_mask
+
     before, after = pycolmap.Reconstruction(task["model"]), pycolmap.Reconstruction(output / "sparse")
     names = {image.name: image.camera_id for image in _registered(before)}
+    masks = Masks(task["masks"])
     for image in _registered(after):
-        plain = Path(task["masks"]) / image.name
-        places = (plain.with_name(f"{plain.name}.png"), plain, plain.with_suffix(".png"))
-        source = next((place for place in places if place.is_file()), None)
+        source = masks.of(image.name)
         if source is None:
             continue
-        mask = np.asarray(Image.open(source).convert("L"))
+        mask = read_mask(source, MAX_MASK_PIXELS)
         drawn = _draw_mask(mask, before.cameras[names[image.name]], after.cameras[image.camera_id])
         target = output / "masks" / f"{image.name}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -266,8 +269,8 @@ def _draw_mask(mask: np.ndarray, source: Any, target: Any) -> np.ndarray:
     places = np.floor(places * (mask.shape[1] / source.width, mask.shape[0] / source.height)).astype(int)
     inside = ((places >= 0) & (places < (mask.shape[1], mask.shape[0]))).all(1)
     drawn = np.zeros(len(places), np.uint8)
-    drawn[inside] = mask[places[inside, 1], places[inside, 0]]
-    return np.where(drawn > 0, 255, 0).astype(np.uint8).reshape(target.height, target.width)
+    drawn[inside] = mask[places[inside, 1], places[inside, 0]] * np.uint8(255)
+    return drawn.reshape(target.height, target.width)
 
 
 def patch_match(task: dict[str, Any], report: Report) -> None:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from lfnet.errors import UserError
 from lfnet.geometry.filters import gaussian_blur
 from lfnet.geometry.resize import enlarge, pad_to_multiple, resize
 from lfnet.geometry.sizes import exact, is_tracing, rounded
-from lfnet.images import GREY_WEIGHTS, white_of_16_bits
+from lfnet.images import GREY_WEIGHTS, held_pixels, white_of_16_bits
+from lfnet.masks import held_mask
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -75,19 +77,16 @@ def is_blank(normalized: Float[Tensor, "B 1 H W"], valid: Bool[Tensor, "B 1 H W"
 
 
 def picture_tensor(
-    image: Tensor | np.ndarray, mask: Tensor | np.ndarray | None
+    image: Tensor | np.ndarray | Image.Image, mask: Tensor | np.ndarray | Image.Image | None
 ) -> tuple[Float[Tensor, "1 H W"], Bool[Tensor, "1 H W"]]:
     """Grey float picture in [0, 1], as `lfnet.images.to_grey` defines it, and its mask from what a user has.
 
     Raises:
         UserError: on another shape or type, on NaN or infinity, on a mask of another size.
     """
-    if not isinstance(image, (Tensor, np.ndarray)):
-        raise UserError(f"image: expected an array or a tensor, got {type(image).__name__}; see lfnet.read_image")
-    if isinstance(image, np.ndarray):
-        if image.ndim == 3 and image.shape[-1] in (1, 3):
-            image = np.moveaxis(image, -1, 0)
-        image = torch.from_numpy(np.ascontiguousarray(image))
+    if not isinstance(image, Tensor):
+        pixels = held_pixels(image)
+        image = torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, 0)) if pixels.ndim == 3 else pixels)
     if image.ndim == 2:
         image = image[None]
     if image.ndim != 3 or image.shape[0] not in (1, 3) or 0 in image.shape:
@@ -107,11 +106,9 @@ def picture_tensor(
         grey = (grey * grey.new_tensor(GREY_WEIGHTS).view(3, 1, 1)).sum(0, keepdim=True)
     if mask is None:
         return grey, torch.ones_like(grey, dtype=torch.bool)
-    usable = torch.as_tensor(np.asarray(mask) if not isinstance(mask, Tensor) else mask)
-    if usable.shape not in (grey.shape, grey.shape[1:]):
-        wanted, got = tuple(grey.shape[1:]), tuple(usable.shape)
-        raise UserError(f"mask: expected the size of its picture {wanted}, got {got}")
-    return grey, (usable.reshape(grey.shape) != 0).to(grey.device)
+    held = mask.detach().cpu().numpy() if isinstance(mask, Tensor) else mask
+    usable = held_mask(held, (grey.shape[1], grey.shape[2]))
+    return grey, torch.from_numpy(usable)[None].to(grey.device)
 
 
 def resize_to_octave(
@@ -143,7 +140,7 @@ def pictures_by_size(
         UserError: on a picture or mask that can't be one.
     """
     pictures = _split(images)
-    each_mask: Sequence[Any] = [None] * len(pictures) if masks is None else _split_masks(masks)
+    each_mask: Sequence[Any] = [None] * len(pictures) if masks is None else _split_masks(masks, len(pictures))
     if len(each_mask) != len(pictures):
         raise UserError(f"mask: expected one per picture ({len(pictures)}), got {len(each_mask)}")
     prepared = [picture_tensor(picture, mask) for picture, mask in zip(pictures, each_mask, strict=True)]
@@ -182,26 +179,30 @@ def check_places(
 
 
 def _split(images: Any) -> list[Any]:
-    if not isinstance(images, (Tensor, np.ndarray)):
-        return list(images)
-    if images.ndim == 2 or _is_colour_array(images) or _is_colour_tensor(images):
+    """Two or three axes are one image, whatever their lengths; four are several."""
+    if isinstance(images, (Tensor, np.ndarray)):
+        if images.ndim == 3 and not (_is_colour_tensor(images) if isinstance(images, Tensor) else _is_colour(images)):
+            raise UserError(
+                f"images: three axes are one image, an array (H, W, 1 or 3) or a tensor (1 or 3, H, W), got "
+                f"{tuple(images.shape)}; give several as a list, or with four axes: a tensor (B, C, H, W)"
+            )
+        return list(images) if images.ndim == 4 else [images]
+    if isinstance(images, (str, bytes, Image.Image)) or not isinstance(images, Iterable):
         return [images]
-    if images.ndim == 3 and min(images.shape[0], images.shape[-1]) <= 4:
-        raise UserError(
-            f"images: {tuple(images.shape)} could be one picture or several; expected an array (H, W) or (H, W, 3), a "
-            "tensor (1 or 3, H, W) or (B, C, H, W), or a list of pictures"
-        )
     return list(images)
 
 
-def _split_masks(masks: Any) -> list[Any]:
-    """Masks have no colours: the first of three axes always counts pictures."""
-    return [masks] if isinstance(masks, (Tensor, np.ndarray)) and masks.ndim == 2 else list(masks)
+def _split_masks(masks: Any, count: int) -> list[Any]:
+    """Masks have no colours: the first of three axes counts images, where there are several."""
+    is_array = isinstance(masks, (Tensor, np.ndarray))
+    if isinstance(masks, Image.Image) or (is_array and (masks.ndim == 2 or (masks.ndim == 3 and count == 1))):
+        return [masks]
+    return list(masks)
 
 
-def _is_colour_array(image: Tensor | np.ndarray) -> bool:
-    return isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[-1] in (1, 3)
+def _is_colour(image: np.ndarray) -> bool:
+    return image.shape[-1] in (1, 3)
 
 
-def _is_colour_tensor(image: Tensor | np.ndarray) -> bool:
-    return isinstance(image, Tensor) and image.ndim == 3 and image.shape[0] in (1, 3)
+def _is_colour_tensor(image: Tensor) -> bool:
+    return image.shape[0] in (1, 3)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from lfnet.errors import UserError
@@ -22,6 +23,9 @@ from lfnet.models.network import Network
 from lfnet.models.pyramid import describing_octaves
 from lfnet.models.tiles import TileSettings, extract_in_tiles
 from lfnet.models.weights import WeightsError, read_weights, save_weights
+
+Held: TypeAlias = Tensor | np.ndarray | Image.Image
+"""An image, or a mask, that a caller holds."""
 
 
 class LFNet(Network):
@@ -66,17 +70,18 @@ class LFNet(Network):
     @torch.inference_mode()
     def extract(
         self,
-        images: Tensor | np.ndarray | Sequence[Tensor | np.ndarray],
+        images: Held | Sequence[Held],
         *,
-        mask: Tensor | np.ndarray | Sequence[Tensor | np.ndarray | None] | None = None,
+        mask: Held | Sequence[Held | None] | None = None,
         settings: ExtractionSettings | None = None,
     ) -> list[Features]:
         """Keypoints with scale and orientation, and their descriptors, of any number of pictures of any sizes.
 
         Args:
-            images: a tensor (B, 1 or 3, H, W), an array (H, W) or (H, W, 3), or a list of arrays and tensors
-                ((H, W) or (C, H, W)); whole numbers in [0, 255] (uint8) or floats in [0, 1].
-            mask: per picture (H, W), true where keypoints may be; None everywhere.
+            images: one image: an array (H, W), (H, W, 1) or (H, W, 3), a tensor (H, W), (1, H, W) or (3, H, W), or an
+                image of Pillow's; or several: a list of these, a tensor (B, 1 or 3, H, W), an array (B, H, W, 1 or 3).
+                uint8, uint16, or floats in [0, 1].
+            mask: per image (H, W), not 0 where keypoints may be; None everywhere.
             settings: how many, how good, at which octaves.
 
         Returns:
@@ -125,7 +130,7 @@ class LFNet(Network):
     @torch.inference_mode()
     def describe(
         self,
-        image: Tensor | np.ndarray,
+        image: Held,
         keypoints: np.ndarray,
         scales: np.ndarray | None = None,
         orientations: np.ndarray | None = None,
@@ -133,7 +138,7 @@ class LFNet(Network):
         """Descriptors of one picture at keypoints of any origin.
 
         Args:
-            image: (H, W) or (H, W, 3), uint8 or float in [0, 1].
+            image: one, as `extract` takes it.
             keypoints: (N, 2), (x, y) in pixels.
             scales: (N,), the patch is `patches.extent * scale` pixels wide; 1 where None. Log-polar patches are read as
                 `extract` reads them. Square ones are read from the octave in which the scale is nearest to 1; `extract`

@@ -19,7 +19,8 @@ from lfnet.data.scenes.scene import depth_path
 from lfnet.files.atomic import replacing
 from lfnet.files.hdf5 import replacing_hdf5
 from lfnet.geometry.depth import DepthView
-from lfnet.images import read_grey
+from lfnet.images import MAX_PIXELS, read_grey
+from lfnet.masks import read_mask
 from lfnet.preparation.consistency import ConsistencySettings, confirmations, drop_speckles
 from lfnet.preparation.plane_refinement import RefinementSettings, refine
 from lfnet.preparation.plane_sweep import PosedPicture, SweepResult, SweepSettings, sweep
@@ -135,7 +136,7 @@ class DepthMaps:
         depth = np.where(count >= max(needed, 1), view.depth, 0).astype(np.float32)
         mask = self._mask(number)
         if mask is not None:
-            depth[mask == 0] = 0
+            depth[~mask] = 0
         write_depth(self._target_path(number), drop_speckles(depth, self._settings.consistency.speckle))
 
     def _others(self, number: int, count: int) -> list[int]:
@@ -147,9 +148,9 @@ class DepthMaps:
     def _target_path(self, number: int) -> Path:
         return depth_path(self._scene, self._reconstruction.images[number].name)
 
-    def _mask(self, number: int) -> NDArray[np.uint8] | None:
+    def _mask(self, number: int) -> NDArray[np.bool_] | None:
         path = None if self._masks is None else self._masks / f"{self._reconstruction.images[number].name}.png"
-        return None if path is None or not path.exists() else read_grey(path)
+        return None if path is None or not path.exists() else read_mask(path, MAX_PIXELS)
 
     def _read_picture(self, number: int) -> PosedPicture:
         image = self._reconstruction.images[number]

@@ -10,8 +10,9 @@ from typing import Any
 
 from lfnet.data.left_out import LeftOut
 from lfnet.data.reconstructions.colmap_files import find_model, find_pictures, read_reconstruction, write_reconstruction
-from lfnet.data.reconstructions.colmap_model import Reconstruction
+from lfnet.data.reconstructions.colmap_model import Reconstruction, RegisteredImage
 from lfnet.data.scenes.scene import depth_path
+from lfnet.errors import UserError
 from lfnet.images import ImageError, image_size
 from lfnet.preparation.depth import DepthSettings, each_of, write_depth
 from lfnet.preparation.from_photos import SIZE
@@ -109,18 +110,23 @@ class _Source:
         remedy = "name their folder by --images"
         missing = LeftOut("pictures are missing", remedy)
         broken = LeftOut("pictures can't be read", remedy)
+        strange = LeftOut("pictures are of another size than their cameras", remedy)
         for image in found.images.values():
             path = self.pictures / image.name
             if not path.is_file():
                 missing.add(image.name)
                 continue
             try:
-                image_size(path)
+                size, wanted = image_size(path), found.cameras[image.camera_id].size
             except ImageError as error:
                 broken.add(image.name, error)
+                continue
+            if size != wanted:
+                cause = f"{size[0]}x{size[1]}, but its camera has {wanted[0]}x{wanted[1]}"
+                strange.add(image.name, ImageError(path, cause, remedy))
         total = len(found.images)
-        notes = [note for each in (missing, broken) for note in each.notes(total, f"{self.pictures}")]
-        gone = {*missing.names, *broken.names}
+        notes = [note for each in (missing, broken, strange) for note in each.notes(total, f"{self.pictures}")]
+        gone = {*missing.names, *broken.names, *strange.names}
         images = {number: image for number, image in found.images.items() if image.name not in gone}
         return replace(found, images=images, notes=[*found.notes, *notes])
 
@@ -196,14 +202,6 @@ class _ModelSteps:
 
     def _link_pictures(self) -> dict[str, Any]:
         folder, pictures, model = self._folder, self._source.pictures, self._source.read()
-        for image in model.images.values():
-            path, wanted = pictures / image.name, model.cameras[image.camera_id].size
-            size = image_size(path)
-            if size != wanted:
-                raise PreparationError(
-                    f"{path}: {size[0]}x{size[1]}, but its camera has {wanted[0]}x{wanted[1]}; name the folder of the "
-                    "pictures that it was made of by --images"
-                )
         if not link_folder(pictures, folder.images):
             raise PreparationError(f"{folder.images}: no symbolic link can be made here; copy the pictures there")
         write_reconstruction(folder.model, model)
@@ -236,14 +234,26 @@ class _ModelSteps:
         if without:
             folder.say(f"without a depth map: {shortened(without)}")
 
+        broken = LeftOut("depth maps can't be used", "make them again, or measure depth anew by --measure-depth")
+
+        def write(image: RegisteredImage, path: Path | None) -> None:
+            camera = model.cameras[image.camera_id]
+            write_depth(depth_path(folder.scene, image.name), import_depth(path, camera.size, camera.intrinsics))
+
         def take(place: int) -> None:
             image = images[place]
-            target = depth_path(folder.scene, image.name)
-            if not target.exists():
-                camera = model.cameras[image.camera_id]
-                write_depth(target, import_depth(maps.get(image.name), camera.size, camera.intrinsics))
+            if not depth_path(folder.scene, image.name).exists():
+                try:
+                    write(image, maps.get(image.name))
+                except UserError as error:
+                    broken.add(image.name, error)
 
         each_of(range(len(images)), take, self._threads, folder.counter("depth"))
+        for note in broken.notes(len(images), str(self._source.model), PreparationError):
+            folder.say(note)
+        for image in images:
+            if image.name in broken.names:
+                write(image, None)
         return depth_against_points(folder)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from lfnet.data.reconstructions.colmap_files import write_reconstruction
 from lfnet.integrations.pycolmap_process import PycolmapError, has_pycolmap
+from lfnet.masks import Masks
 from lfnet.preparation.depth import DepthSettings
 from lfnet.preparation.manifest import Origin, plain
 from lfnet.preparation.pairs import PairSettings
@@ -17,7 +18,7 @@ from lfnet.preparation.scene_folder import SceneFolder, replace_folder, scene_to
 from lfnet.preparation.sfm import SfmSettings, StructureFromMotion
 from lfnet.preparation.shared_steps import depth_steps, pair_step
 from lfnet.preparation.steps import PreparationError, Step, describe_files, remove, shortened
-from lfnet.preparation.survey import Survey, photo_names, survey_photos
+from lfnet.preparation.survey import Survey, find_photos, survey_photos
 from lfnet.preparation.target import BYTES_PER_PIXEL, check_room, check_target
 from lfnet.progress import Progress, Say
 from lfnet.settings import ConfigError, require_at_least
@@ -35,7 +36,8 @@ class PhotoSettings:
     size: int = SIZE
     """Long side of the undistorted pictures and of the depth maps, px."""
     masks: Path | None = None
-    """Folder of masks, `NAME.jpg.png` or `NAME.png` for NAME.jpg: where they are 0 (people, sky), nothing is used."""
+    """Masks, a folder with `NAME.jpg.png` or `NAME.png` for NAME.jpg, or one image for all: where they are 0 in all
+    colours (people, sky), nothing is used. Where a mask has one colour alone, its transparency counts."""
     border: int = 0
     """Pixels at the photos' edges that features are kept off, where a frame or a watermark is."""
     sfm: SfmSettings = field(default_factory=SfmSettings)
@@ -46,8 +48,8 @@ class PhotoSettings:
 
     def __post_init__(self) -> None:
         require_at_least(self, "photos", {"size": 64, "border": 0})
-        if self.masks is not None and not self.masks.is_dir():
-            raise ConfigError(f"masks: there is no folder {self.masks}")
+        if self.masks is not None and not self.masks.is_dir() and not self.masks.is_file():
+            raise ConfigError(f"masks: there is no folder or file {self.masks}")
 
 
 def prepare_photos(
@@ -69,13 +71,16 @@ def prepare_photos(
     Raises:
         PreparationError, PycolmapError, ImageError, PairError, OSError: with the remedy in a line.
     """
-    names = photo_names(photos)
+    found = find_photos(photos)
+    names = [path.relative_to(photos).as_posix() for path in found.paths]
     check_target(scene, photos)
     if not has_pycolmap():
         raise PycolmapError("photos need structure from motion, which is an extra: pip install 'lfnet[sfm]'")
     picture = 2 * settings.sfm.max_features * BYTES_PER_FEATURE + settings.size**2 * BYTES_PER_PIXEL
     check_room(scene, len(names) * picture, "lower --sfm.max-features or --size")
     with scene_to_make(scene, progress, say) as folder:
+        for line in found.passed_over:
+            say(line)
         made = _PhotoSteps(photos, names, folder, settings, threads)
         folder.run(made.steps())
         return folder.finish(Origin("photos", photos, True, True, settings.licence, plain(settings)), made.numbers())
@@ -219,4 +224,5 @@ def _placed(mapped: dict[str, Any]) -> set[str]:
 
 
 def _describe_masks(masks: Path) -> str:
-    return describe_files(masks, sorted(path.relative_to(masks).as_posix() for path in masks.rglob("*.png")))
+    folder = masks if masks.is_dir() else masks.parent
+    return describe_files(folder, sorted(path.relative_to(folder).as_posix() for path in Masks(masks).files()))

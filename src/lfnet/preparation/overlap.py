@@ -12,6 +12,8 @@ from torch import Tensor
 
 from lfnet.coordinates import Size, resize_matrix
 from lfnet.data.frames import Frame, SequenceError, fill_pinholes
+from lfnet.data.left_out import LeftOut
+from lfnet.errors import UserError
 from lfnet.geometry.camera import pixel_grid, unproject
 from lfnet.geometry.warp import warp_by_depth
 from lfnet.images import shrunk_size
@@ -44,6 +46,8 @@ class Thumbnails:
     """(n, 3, 3), pixels of the thumbnail."""
     camera_from_world: NDArray[np.float64]
     """(n, 4, 4)"""
+    notes: tuple[str, ...] = ()
+    """A line on depth maps that can't be read: those pictures see nothing."""
 
     def __len__(self) -> int:
         return len(self.depth)
@@ -77,7 +81,7 @@ def read_thumbnails(frames: Sequence[Frame], progress: Report | None = None) -> 
         progress: called after each.
 
     Raises:
-        SequenceError: a depth map can't be read, or isn't of its picture's size.
+        SequenceError: many depth maps can't be read, or aren't of their pictures' size.
     """
     side = thumbnail_side(len(frames))
     sizes = [shrunk_size(frame.size, side) for frame in frames]
@@ -86,8 +90,13 @@ def read_thumbnails(frames: Sequence[Frame], progress: Report | None = None) -> 
     depth = np.zeros((len(frames), height, width), np.float16)
     unit, zoom = np.zeros(len(frames)), np.ones(len(frames))
     intrinsics, poses = np.zeros((len(frames), 3, 3)), np.zeros((len(frames), 4, 4))
+    broken = LeftOut("depth maps can't be read", "make them again")
     for index, (frame, size) in enumerate(zip(frames, sizes, strict=True)):
-        small = _small_depth(frame, size)
+        try:
+            small = _small_depth(frame, size)
+        except UserError as error:
+            broken.add(frame.name, error)
+            small = np.zeros((size[1], size[0]), np.float32)
         known = small[small > 0]
         unit[index] = np.median(known) if len(known) else 0.0
         if len(known):
@@ -98,7 +107,8 @@ def read_thumbnails(frames: Sequence[Frame], progress: Report | None = None) -> 
         poses[index] = frame.camera_from_world
         if progress is not None:
             progress(index + 1, len(frames))
-    return Thumbnails(depth, unit, zoom, intrinsics, poses)
+    notes = broken.notes(len(frames), "scene", SequenceError)
+    return Thumbnails(depth, unit, zoom, intrinsics, poses, tuple(notes))
 
 
 def _small_depth(frame: Frame, size: Size) -> NDArray[np.float32]:

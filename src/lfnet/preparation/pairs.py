@@ -158,7 +158,7 @@ def make_pair_table(
         raise PairError(_why_none(thumbnails, measured, settings))
     split = split_by_place(thumbnails.centres, pairs, measured.overlap, settings.validation_share, held)
     of_pair = _split_of_pairs(pairs, split)
-    notes = [split.note] if split.note else []
+    notes = [*thumbnails.notes, *filter(None, [split.note])]
     if split.validation.any() and not (fits & (of_pair == 1)).any():
         lost = "no pair of the pictures held back is in range"
         if held is None:

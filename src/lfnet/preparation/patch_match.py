@@ -11,8 +11,9 @@ from lfnet.data.reconstructions.colmap_files import read_reconstruction, write_r
 from lfnet.data.reconstructions.colmap_model import Reconstruction
 from lfnet.data.scenes.scene import depth_path
 from lfnet.files.atomic import make_folder, write_bytes
-from lfnet.images import read_grey
+from lfnet.images import MAX_PIXELS
 from lfnet.integrations.pycolmap_process import has_pycolmap, run_pycolmap
+from lfnet.masks import read_mask
 from lfnet.preparation.depth import DepthSettings, write_depth
 from lfnet.preparation.imported_depth import import_depth
 from lfnet.preparation.steps import PreparationError, remove
@@ -79,6 +80,6 @@ def import_patch_match(
         depth = import_depth(path if path.is_file() else None, camera.size, camera.intrinsics)
         mask = None if masks is None else masks / f"{image.name}.png"
         if mask is not None and mask.is_file():
-            depth = np.where(read_grey(mask) == 0, np.float32(0), depth)
+            depth = np.where(read_mask(mask, MAX_PIXELS), depth, np.float32(0))
         write_depth(depth_path(scene, image.name), depth)
     progress(len(reconstruction.images), len(reconstruction.images))

@@ -13,7 +13,10 @@ from PIL import Image
 
 from lfnet.files.atomic import make_folder, replacing
 from lfnet.files.checksum import checksum
-from lfnet.images import ImageError, list_images, read_image, turned_upright
+from lfnet.image_decoding import read_metadata, stored_size
+from lfnet.image_files import FoundImages, find_images
+from lfnet.images import MAX_PIXELS, ImageError, read_image, turned_upright
+from lfnet.masks import Masks, read_mask
 from lfnet.preparation.steps import PreparationError
 from lfnet.progress import Counter
 
@@ -23,7 +26,7 @@ STORED_AS_THEY_ARE = {".jpg", ".jpeg", ".png"}
 """Endings of files that COLMAP reads itself; others are converted."""
 JPEG_QUALITY = 98
 """Of photos that are turned upright: their features are those of the photo, to a few grey values."""
-_MAKE, _MODEL, _ORIENTATION, _EXIF, _GPS = 0x010F, 0x0110, 0x0112, 0x8769, 0x8825
+_MAKE, _MODEL, _ORIENTATION = 0x010F, 0x0110, 0x0112
 _FOCAL_LENGTH, _FOCAL_LENGTH_35 = 0x920A, 0xA405
 
 
@@ -61,16 +64,16 @@ class Survey:
         return cls(photos, values["unreadable"], values["duplicates"], values["unmasked"])
 
 
-def photo_names(folder: Path) -> list[str]:
-    """Names of the pictures in a folder, at any depth, in natural order.
+def find_photos(folder: Path) -> FoundImages:
+    """The images in a folder, at any depth, in natural order, and what is passed over.
 
     Raises:
-        ImageError: no such folder, no picture in it, or it can't be read.
+        ImageError: no such folder, no image in it, or it can't be read.
         PreparationError: it is a file.
     """
     if not folder.is_dir():
         raise PreparationError(f"{folder}: expected a folder of photos, and there is none of that name")
-    return [path.relative_to(folder).as_posix() for path in list_images(folder, broken_links=True)]
+    return find_images(folder)
 
 
 def survey_photos(
@@ -90,8 +93,8 @@ def survey_photos(
         folder: of photos.
         names: of photos in it.
         staged: folder to lay them out in.
-        masks: folder of masks, NAME.png or the photo's name with `.png` for its ending; 0 keeps features off. As
-            everywhere here, they are for the picture as stored, EXIF orientation not applied.
+        masks: as `lfnet.masks.Masks` takes them; 0 keeps features off. As everywhere here, they are for the picture as
+            stored, EXIF orientation not applied; upright ones are taken too.
         staged_masks: folder to write masks to, COLMAP's way (NAME.png beside NAME); None where there are none.
         border: pixels at every edge that features are kept off.
         progress: called with how many are done, and how many there are.
@@ -100,10 +103,11 @@ def survey_photos(
         The usable photos, and what is wrong with the others.
 
     Raises:
-        PreparationError: fewer than three are usable, or a mask is not of its photo's size.
+        PreparationError: fewer than three are usable.
     """
     survey = Survey()
     seen: dict[str, str] = {}
+    found = None if masks is None else Masks(masks)
     for done, name in enumerate(names):
         progress(done, len(names))
         try:
@@ -112,16 +116,16 @@ def survey_photos(
                 survey.duplicates.append(f"{name} is {seen[digest]} again")
                 continue
             photo = _stage(folder, name, staged)
+            mask = None if found is None else found.of(name)
+            if staged_masks is not None:
+                _stage_mask(folder / name, photo, mask, staged_masks, border)
         except ImageError as error:
             survey.unreadable.append(str(error))
             continue
+        if found is not None and mask is None:
+            survey.unmasked.append(name)
         seen[digest] = name
         survey.photos.append(photo)
-        if staged_masks is not None:
-            mask = find_mask(masks, name) if masks is not None else None
-            if masks is not None and mask is None:
-                survey.unmasked.append(name)
-            _stage_mask(folder / name, photo, mask, staged_masks, border)
     progress(len(names), len(names))
     if len(survey.photos) < FEWEST_PHOTOS:
         raise PreparationError(_too_few(folder, survey))
@@ -138,10 +142,9 @@ def _too_few(folder: Path, survey: Survey) -> str:
 
 
 def _content(path: Path) -> str:
+    stored_size(path)  # Says what is wrong with a file that is no image, such as a link to nothing.
     try:
         return checksum(path)
-    except FileNotFoundError as error:
-        raise ImageError(path, f"a link to {os.readlink(path)}, which is not there", "mend it or remove it") from error
     except OSError as error:
         raise ImageError(path, f"can't be read ({error.strerror})", "check its permissions") from error
 
@@ -149,11 +152,9 @@ def _content(path: Path) -> str:
 def _stage(folder: Path, name: str, staged: Path) -> Photo:
     source = folder / name
     pixels = read_image(source, exif_rotate=True)
-    with Image.open(source) as picture:
-        exif = picture.getexif()
-    orientation = exif.get(_ORIENTATION, 1)
-    details = exif.get_ifd(_EXIF)
-    focal = (details.get(_FOCAL_LENGTH), details.get(_FOCAL_LENGTH_35))
+    told = read_metadata(source)
+    exif, orientation = told.exif, told.exif.get(_ORIENTATION, 1)
+    focal = (told.camera.get(_FOCAL_LENGTH), told.camera.get(_FOCAL_LENGTH_35))
     size = (pixels.shape[1], pixels.shape[0])
     as_it_is = orientation in (None, 0, 1) and source.suffix.lower() in STORED_AS_THEY_ARE
     is_jpeg = source.suffix.lower() in (".jpg", ".jpeg")
@@ -163,6 +164,7 @@ def _stage(folder: Path, name: str, staged: Path) -> Photo:
     if as_it_is:
         _link(source, target)
     else:
+        exif = told.writable
         exif[_ORIENTATION] = 1
         with replacing(target) as temporary:
             if is_jpeg:  # COLMAP before 4 reads no EXIF in PNG.
@@ -171,7 +173,7 @@ def _stage(folder: Path, name: str, staged: Path) -> Photo:
                 Image.fromarray(pixels).save(temporary, "PNG", exif=exif, compress_level=1)
     known = any(value is not None for value in focal)
     camera = "|".join(map(str, (exif.get(_MAKE), exif.get(_MODEL), *focal, *size))) if known else ""
-    return Photo(name, target_name, size, camera, bool(exif.get_ifd(_GPS)))
+    return Photo(name, target_name, size, camera, bool(told.gps))
 
 
 def _link(source: Path, target: Path) -> None:
@@ -183,31 +185,24 @@ def _link(source: Path, target: Path) -> None:
             temporary.write_bytes(source.read_bytes())
 
 
-def find_mask(masks: Path, name: str) -> Path | None:
-    """The mask of a photo: `a.jpg.png` as COLMAP names it, or `a.png`."""
-    for candidate in (masks / f"{name}.png", (masks / name).with_suffix(".png")):
-        if candidate.is_file():
-            return candidate
-    return None
-
-
 def _stage_mask(source: Path, photo: Photo, mask: Path | None, target: Path, border: int) -> None:
+    """Write the mask of a photo as COLMAP reads it.
+
+    Raises:
+        ImageError: it can't be read or is of another size, or the border leaves nothing.
+    """
     width, height = photo.size
     usable = np.full((height, width), 255, np.uint8)
     if mask is not None:
-        given = read_image(mask)[:, :, 0]
-        with Image.open(source) as picture:
-            orientation, stored = picture.getexif().get(_ORIENTATION, 1), (picture.height, picture.width)
-        if given.shape == stored:
-            given = turned_upright(given, orientation)
+        given = read_mask(mask, MAX_PIXELS)
+        if given.shape == stored_size(source)[::-1]:
+            given = turned_upright(given, int(read_metadata(source).exif.get(_ORIENTATION) or 1))
         if given.shape != usable.shape:
-            raise PreparationError(
-                f"{mask}: {given.shape[1]}x{given.shape[0]}, but the photo {photo.name} is {width}x{height} upright; "
-                "masks have the size of their photos"
-            )
-        usable[given == 0] = 0
+            cause = f"its mask {mask} is {given.shape[1]}x{given.shape[0]}, the photo {width}x{height} upright"
+            raise ImageError(source, cause, "masks have the size of their photos")
+        usable[~given] = 0
     if 2 * border >= min(width, height):
-        raise PreparationError(f"border: {border} px leave nothing of {photo.name}, {width}x{height}; name fewer")
+        raise ImageError(source, f"{width}x{height}, of which a border of {border} px leaves nothing", "name fewer px")
     if border > 0:
         inner = np.zeros_like(usable)
         inner[border : height - border, border : width - border] = 255

@@ -121,6 +121,8 @@ def _run(
     # A CPU step needs the cores itself; a GPU is fed by as many workers as half the cores.
     workers = 1 if place.type == "cpu" else max(1, (os.cpu_count() or 2) // 2)
     for step, batch in loader.iterate(state.step, config.optimizer.steps, 2 * workers, workers):
+        for line in (*loader.news(), *validation.news()):
+            say(line)
         result = train_step(state, config, batch.to(place), output)
         state.step = step + 1
         losses = {name: float(value.detach()) for name, value in result.losses.items()}

@@ -113,7 +113,7 @@ def test_errors_of_megadepth(tmp_path: Path) -> None:
     with pytest.raises(SequenceError, match=r"expected the dataset 'depth', got \['disparity'\]"):
         depths(frame)
     path.write_bytes(b"not HDF5")
-    with pytest.raises(SequenceError, match="cannot be read as HDF5"):
+    with pytest.raises(SequenceError, match="not an HDF5 file, or damaged"):
         depths(frame)
     Image.fromarray(np.zeros((96, 72), np.uint8)).save(tmp_path / "images" / NAMES[0])
     with pytest.raises(SequenceError, match=f"{NAMES[0]}: 72x96 pixels are of another shape than the model's camera"):
@@ -160,3 +160,17 @@ def test_validation_scenes_of_the_matching_benchmark(tmp_path: Path) -> None:
         file["R"][...] = 2 * np.eye(3)
     with pytest.raises(SequenceError, match=r"calibration_2001_7d1_o\.h5: .*no rotation"):
         read_frames(folder)
+
+
+def test_one_broken_picture_of_a_collection_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pictures(tmp_path / "images")
+    depth = render(world_from_camera(3), INTRINSICS, SIZE)[1]
+    write_h5_depth(tmp_path / "depths" / NAMES[3].replace(".jpg", ".h5"), depth)
+    write_text_model(tmp_path / "sparse" / "0", NAMES)
+    (tmp_path / "images" / NAMES[0]).write_bytes(b"no picture")
+    with pytest.raises(SequenceError, match=r"1 of 4 frames can't be used .*more than 20% are not left out"):
+        read_frames(tmp_path)
+    monkeypatch.setattr("lfnet.data.left_out.MOST_LEFT_OUT", 0.3)
+    frames = read_frames(tmp_path)
+    assert len(frames.frames) == 3
+    assert any(f"1 of 4 frames can't be used ({NAMES[0]})" in note for note in frames.notes)

@@ -16,9 +16,9 @@ import pytest
 import torch
 from PIL import Image
 
-from lfnet.data.augment import GeometricConfig
+from lfnet.data.augment import GeometricConfig, PhotometricConfig
 from lfnet.data.frames import read_view
-from lfnet.data.loader import DataConfig, SceneConfig, build_sources
+from lfnet.data.loader import DataConfig, PairLoader, SceneConfig, WeightedSource, build_sources
 from lfnet.data.pair import Pair
 from lfnet.data.pair_sources import PackedView
 from lfnet.data.reconstructions.colmap_files import read_reconstruction, write_reconstruction
@@ -270,6 +270,22 @@ def test_the_cache_keeps_the_last_and_stays_in_its_bound(own_scene: Path) -> Non
     assert len(cache) == 2
 
 
+def test_one_broken_picture_is_left_out_while_training_and_told_once(copied: Path) -> None:
+    (copied / "images" / "walk" / "1.png").write_bytes(b"cut short")
+    source = ScenePairs(copied, GEOMETRY, 48)
+    loader = PairLoader([WeightedSource("scene", source, 1.0)], PhotometricConfig(), 2, 0)
+    again = ScenePairs(copied, GEOMETRY, 48, cache_megabytes=0)
+    for seed in range(20):
+        torch.testing.assert_close(source.sample(seeded(seed)).a.image, again.sample(seeded(seed)).a.image)
+    (line,) = loader.news()
+    assert "scene: left out: " in line
+    assert "1.png: not a picture" in line
+    assert loader.news() == []
+    depth_path(copied, "walk/0.png").write_bytes(b"")
+    with pytest.raises(SceneError, match=r"2 of 6 pictures or depth maps can't be read .*more than 20%"):
+        _ = [again.sample(seeded(seed)) for seed in range(20)]
+
+
 def test_pairs_are_drawn_by_weight(own_scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = ScenePairs(own_scene, GEOMETRY, 48)
     pairs = [source.pair(index) for index in range(len(source))]
@@ -294,8 +310,8 @@ def test_scenes_in_a_configuration(own_scene: Path, copied: Path) -> None:
     source = training[0].source
     assert isinstance(source, ScenePairs)
     assert {14, 15}.isdisjoint(source.table.image_id_a.tolist() + source.table.image_id_b.tolist())
-    assert len(training_pictures(Scene.open(own_scene), 100, 640)) == 4
-    assert [picture.shape for picture in training_pictures(Scene.open(own_scene), 2, 48)] == [(36, 48)] * 2
+    assert len(training_pictures(Scene.open(own_scene), 100, 640)[0]) == 4
+    assert [picture.shape for picture in training_pictures(Scene.open(own_scene), 2, 48)[0]] == [(36, 48)] * 2
 
     add_pairs_of_all(copied)
     training, validation = build_sources(replace(config, scenes=(SceneConfig(str(copied)),), picture_share=0))

@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
+from lfnet.errors import UserError
 from lfnet.evaluation.data.data_settings import DataSettings
 from lfnet.evaluation.data.datasets import open_data
-from lfnet.evaluation.data.homography_sets import LEFT_OUT, read_matrix
+from lfnet.evaluation.data.homography_sets import LARGEST_FILE, LEFT_OUT, read_matrix
 from lfnet.evaluation.data.truth import apply_matrix
 from support.made_sets import write_set
 
@@ -100,3 +101,38 @@ def test_matrix_files(tmp_path: Path) -> None:
     (tmp_path / "text.xml").write_text("nothing")
     with pytest.raises(ValueError, match=r"text\.xml"):
         read_matrix(tmp_path / "text.xml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<rows>3</rows><dt>d</dt><data>1. 0. 1. 0. 1. 1. 0. 0. 1.</data>", "rows 3, cols missing and 9 numbers"),
+        ("<rows>3</rows><cols>3</cols><dt>d</dt><data>1. 0. 1.</data>", "rows 3, cols 3 and 3 numbers"),
+        ("<rows>3</rows><cols>3</cols><dt>d</dt><data>1 0 1 0 1 1 0 0 x</data>", "could not convert"),
+        ("<rows>9999999</rows><cols>3</cols><dt>d</dt><data>1.</data>", "no 3x3 matrix"),
+    ],
+)
+def test_a_matrix_in_xml_is_nine_numbers_or_a_line(tmp_path: Path, text: str, message: str) -> None:
+    """The first of these made OpenCV's reader write beyond its memory."""
+    path = tmp_path / "H1to2p.xml"
+    path.write_text(f'<?xml version="1.0"?>\n<opencv_storage>\n<H type_id="opencv-matrix">{text}</H></opencv_storage>')
+    with pytest.raises(UserError, match=message) as caught:
+        read_matrix(path)
+    assert str(path) in str(caught.value)
+
+
+def test_declarations_and_large_files_are_no_matrices(tmp_path: Path) -> None:
+    path = tmp_path / "H.xml"
+    path.write_text('<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "c">]><opencv_storage>&b;</opencv_storage>')
+    with pytest.raises(UserError, match="with declarations"):
+        read_matrix(path)
+    path.write_text(" " * (LARGEST_FILE + 1))
+    with pytest.raises(UserError, match="larger file"):
+        read_matrix(path)
+    path.write_text(
+        '<opencv_storage><a type_id="opencv-matrix"><rows>1</rows><cols>2</cols><dt>d</dt><data>5. 6.</data></a>'
+        '<b type_id="opencv-matrix"><rows>3</rows><cols>3</cols><dt>f</dt>'
+        "<data>1. 0. 1. 0. .5 1. 0. 0. -.Inf</data></b>"
+        "</opencv_storage>"
+    )
+    assert read_matrix(path).tolist() == [[1, 0, 1], [0, 0.5, 1], [0, 0, -np.inf]]

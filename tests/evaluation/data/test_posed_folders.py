@@ -100,6 +100,13 @@ def test_a_folder_with_cameras(tmp_path: Path, views: list[RenderedView]) -> Non
     dataset = open_data(tmp_path / "walk", DataSettings(gaps=(1, 2), long_side=200))
     assert (dataset.kind, len(dataset.pairs)) == ("posed pictures", 9)
     assert all(pair.truth is None and pair.pose is not None for pair in dataset.pairs)
+    poses = np.loadtxt(tmp_path / "walk" / "poses.txt")
+    poses[2] = np.nan
+    np.savetxt(tmp_path / "walk" / "poses.txt", poses)
+    dataset = open_data(tmp_path / "walk", DataSettings(gaps=(1, 2), long_side=200))
+    (line,) = dataset.skipped
+    assert "left out: 1 of 6 frames can't be used (photo2.png): " in line
+    assert not any("photo2" in pair.name for pair in dataset.pairs)
     (tmp_path / "walk" / "images" / "photo3.png").unlink()
     with pytest.raises(ValueError, match="expected as many pictures as poses, got 5 and 6"):
         open_data(tmp_path / "walk", DataSettings())

@@ -169,7 +169,7 @@ def test_without_pycolmap_or_photos_it_is_a_line(
         section = measure_structure("empty", tmp_path / "empty", source, SETTINGS, silent)
         assert section.rows == []
         assert len(section.skipped) == 1
-        assert "no pictures in this folder" in section.skipped[0]
+        assert "no images in this folder" in section.skipped[0]
     monkeypatch.setattr("lfnet.evaluation.protocols.structure.has_pycolmap", lambda: False)
     section = measure_structure("world", photos, source, SETTINGS, silent)
     assert section.rows == []

@@ -16,9 +16,11 @@ from lfnet.coordinates import Size, pixel_from_colmap, resize_matrix
 from lfnet.data.depth_maps import read_arrays, read_depth_map
 from lfnet.data.depth_registration import resample_depth
 from lfnet.data.frames import Frame, FrameSet, SequenceError, check_pose
+from lfnet.data.left_out import made_of_usable
 from lfnet.data.reconstructions.colmap_files import PICTURE_PLACES, find_model, find_pictures, read_reconstruction
-from lfnet.data.reconstructions.colmap_model import Camera, ReconstructionError
-from lfnet.images import image_size, list_images, natural_key, read_image
+from lfnet.data.reconstructions.colmap_model import Camera, ReconstructionError, RegisteredImage
+from lfnet.image_files import list_images, natural_key
+from lfnet.images import image_size, read_image
 
 MEGADEPTH_DEPTHS = ("depths", "depth_undistorted")
 """Where a scene has its depth maps, in its own folder: HDF5, z in the unit of its COLMAP model, which is of undistorted
@@ -127,7 +129,12 @@ def _frames_of_model(
         hint = "MegaDepth's own pictures need the undistorted model (Undistorted_SfM/SCENE)"
         raise SequenceError(f"sequence {error}; {hint}") from error
     model = read_reconstruction(model_folder, observations=False)
-    frames: list[Frame] = []
+    makers: list[tuple[str, Callable[[], Frame]]] = []
+
+    def frame(image: RegisteredImage, camera: Camera, path: Path) -> Frame:
+        pose = check_pose(image.camera_from_world, f"{model_folder}, {image.name}")
+        return _frame(image.name, path, *_intrinsics(camera, path), pose, depth_of(image.name))
+
     for image in sorted(model.images.values(), key=lambda image: natural_key(image.name)):
         path = pictures / image.name
         if not path.is_file():
@@ -138,15 +145,15 @@ def _frames_of_model(
                 f"{model_folder}: camera {camera.camera_id} ({camera.model}) distorts, but depth maps belong to "
                 "undistorted pictures; run COLMAP's image_undistorter on the model, and give its output"
             )
-        pose = check_pose(image.camera_from_world, f"{model_folder}, {image.name}")
-        frames.append(_frame(image.name, path, *_intrinsics(camera, path), pose, depth_of(image.name)))
-    if not frames:
+        makers.append((image.name, partial(frame, image, camera, path)))
+    if not makers:
         raise SequenceError(
             f"sequence {folder}: none of the {len(model.images)} pictures of its model is in {pictures}"
         )
-    notes = list(model.notes)
-    if len(frames) < len(model.images):
-        notes.append(f"{len(model.images) - len(frames)} of {len(model.images)} pictures of the model are not there")
+    frames, unusable = made_of_usable(makers, f"sequence {folder}", SequenceError)
+    notes = [*model.notes, *unusable]
+    if len(makers) < len(model.images):
+        notes.append(f"{len(model.images) - len(makers)} of {len(model.images)} pictures of the model are not there")
     return frames, notes + _without_depth(frames)
 
 
@@ -201,12 +208,10 @@ def _read_depth(path: Path, intrinsics: NDArray[np.float64], size: Size) -> NDAr
 
 def _read_validation(folder: Path) -> FrameSet:
     image_root, depth_root = folder / "images", folder / "depth_maps"
-    frames, total = [], 0
-    for image in list_images(image_root):
-        total += 1
-        calibration = folder / "calibration" / f"calibration_{image.stem}.h5"
-        if not calibration.is_file():
-            continue
+    images = list_images(image_root)
+    calibrations = {image: folder / "calibration" / f"calibration_{image.stem}.h5" for image in images}
+
+    def frame(image: Path, calibration: Path) -> Frame:
         intrinsics, rotation, translation = read_arrays(calibration, "K", "R", "T")
         if intrinsics.shape != (3, 3) or rotation.shape != (3, 3) or translation.size != 3:
             raise SequenceError(f"{calibration}: expected K and R of 3x3 and T of 3 numbers")
@@ -217,9 +222,13 @@ def _read_validation(folder: Path) -> FrameSet:
         depth = depth_root / f"{image.stem}.h5"
         name = image.relative_to(image_root).as_posix()
         known = depth if depth.is_file() else None
-        frames.append(_frame(name, image, intrinsics, image_size(image), check_pose(pose, calibration), known))
+        return _frame(name, image, intrinsics, image_size(image), check_pose(pose, calibration), known)
+
+    calibrated = [(image.name, partial(frame, image, path)) for image, path in calibrations.items() if path.is_file()]
+    frames, unusable = made_of_usable(calibrated, f"sequence {folder}", SequenceError)
     if not frames:
         raise SequenceError(f"sequence {folder}: no picture has a calibration/calibration_NAME.h5")
-    notes = [f"{total - len(frames)} of {total} pictures have no calibration"] if len(frames) < total else []
-    notes += _without_depth(frames)
+    total, known = len(images), len(calibrated)
+    notes = [f"{total - known} of {total} pictures have no calibration"] if known < total else []
+    notes += [*unusable, *_without_depth(frames)]
     return FrameSet("image-matching-benchmark", folder, frames, image_root, depth_root, notes)

@@ -14,7 +14,8 @@ from lfnet.data.depth_registration import align_depth
 from lfnet.data.frames import Frame, FrameSet, SequenceError, check_pose
 from lfnet.data.left_out import made_of_usable
 from lfnet.data.recordings.calibration import check_intrinsics, invert_pose, read_matrix
-from lfnet.images import image_size, list_images, natural_key, read_image
+from lfnet.image_files import list_images, natural_key
+from lfnet.images import image_size, read_image
 
 DEPTH_UNIT = 1e-3
 """Metres per step of the 16-bit depth of both layouts; 0 is unknown, and `poses.txt` and `*.pose.txt` are 4x4

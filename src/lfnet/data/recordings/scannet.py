@@ -12,7 +12,6 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from lfnet.coordinates import Size
 from lfnet.data.depth_maps import read_depth_png, scale_raw_depth
@@ -20,7 +19,9 @@ from lfnet.data.depth_registration import align_depth
 from lfnet.data.frames import Frame, FrameSet, SequenceError, check_pose
 from lfnet.data.left_out import made_of_usable
 from lfnet.data.recordings.calibration import check_intrinsics, invert_pose, read_matrix
-from lfnet.images import image_size, natural_key, read_image
+from lfnet.image_decoding import EXTENSIONS
+from lfnet.image_files import natural_key
+from lfnet.images import ImageError, decode_image, image_size, read_image
 
 EXPORTED_DEPTH_UNIT = 1e-3
 """Metres per step of the 16-bit depth that the exporter writes; 0 is unknown. A `.sens` file names its own steps per
@@ -89,22 +90,22 @@ def read_sens(path: Path) -> FrameSet:
             raise SequenceError(f"sequence {path}: expected one .sens file, got {len(found)}; name one of them")
         path = found[0]
     recording = _Recording(path)
-    frames = []
-    for entry in recording.entries:
-        if not np.isfinite(entry.world_from_device).all():
-            continue
+
+    def frame(entry: _Entry) -> Frame:
         pose = check_pose(entry.world_from_device, f"{path}, frame {entry.number}")
-        frames.append(
-            Frame(
-                name=f"{entry.number:06d}.{'png' if recording.colour_kind == 'png' else 'jpg'}",
-                size=recording.colour_size,
-                intrinsics=recording.rig.colour_intrinsics,
-                camera_from_world=recording.rig.camera_from_world(pose),
-                read_image=partial(recording.read_image, entry),
-                read_depth=partial(recording.read_depth, entry),
-            )
+        return Frame(
+            name=f"{entry.number:06d}.{'png' if recording.colour_kind == 'png' else 'jpg'}",
+            size=recording.colour_size,
+            intrinsics=recording.rig.colour_intrinsics,
+            camera_from_world=recording.rig.camera_from_world(pose),
+            read_image=partial(recording.read_image, entry),
+            read_depth=partial(recording.read_depth, entry),
         )
-    notes = _lost(len(recording.entries) - len(frames), len(recording.entries))
+
+    tracked = [entry for entry in recording.entries if np.isfinite(entry.world_from_device).all()]
+    makers = [(str(entry.number), partial(frame, entry)) for entry in tracked]
+    frames, notes = made_of_usable(makers, f"sequence {path}", SequenceError)
+    notes += _lost(len(recording.entries) - len(tracked), len(recording.entries))
     if not frames:
         raise SequenceError(f"{path}: none of {len(recording.entries)} frames has a pose; nothing can be warped")
     return FrameSet("scannet-sens", path, frames, notes=notes)
@@ -121,7 +122,7 @@ def read_exported(folder: Path) -> FrameSet:
     """
     rig = _read_rig(folder / "intrinsic")
     image_root, depth_root = folder / "color", folder / "depth"
-    images = _by_number(image_root, ".jpg", ".png")
+    images = _by_number(image_root, *EXTENSIONS)
     depths, poses = _by_number(depth_root, ".png"), _by_number(folder / "pose", ".txt")
     numbers = sorted(images.keys() | depths.keys() | poses.keys(), key=natural_key)
     if not numbers:
@@ -210,10 +211,9 @@ class _Recording:
             pixels = self._numbers(entry, content, np.dtype(np.uint8), (*self.colour_size[::-1], 3), "colour")
         else:
             try:
-                with Image.open(io.BytesIO(content)) as picture:
-                    pixels = np.asarray(picture.convert("RGB"))
-            except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
-                raise SequenceError(f"{self._place(entry)}: its picture is damaged ({error})") from error
+                pixels = decode_image(content, self._place(entry))
+            except ImageError as error:
+                raise SequenceError(f"{self._place(entry)}: its picture is damaged ({error.cause})") from error
             if pixels.shape[1::-1] != self.colour_size:
                 raise SequenceError(
                     f"{self._place(entry)}: a picture of {pixels.shape[1]}x{pixels.shape[0]}, but the header says "

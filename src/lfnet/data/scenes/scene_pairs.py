@@ -18,9 +18,11 @@ from lfnet.coordinates import resize_matrix
 from lfnet.data.augment import GeometricConfig
 from lfnet.data.crops import crop_pair
 from lfnet.data.frames import Frame, read_view
+from lfnet.data.left_out import LeftOut
 from lfnet.data.pair import Pair, View
 from lfnet.data.pair_sources import PackedView
 from lfnet.data.scenes.scene import Scene, SceneError
+from lfnet.errors import UserError
 from lfnet.images import shrink, shrunk_size
 
 ATTEMPTS = 64
@@ -65,7 +67,11 @@ class ScenePairs:
                 f"scene {self.scene.folder}: no pairs for {split}; prepare it with another share of validation pictures"
             )
         self._rising = torch.from_numpy(np.cumsum(self.table.weight, dtype=np.float64) / total)
+        self._lock = threading.Lock()
         self._cache = ViewCache(cache_megabytes * 1e6)
+        self._broken = LeftOut("pictures or depth maps can't be read", "run `lfnet prepare check` on it")
+        self.notes: list[str] = []
+        """A line for each picture that was left out since; the list grows while pairs are drawn."""
 
     def __len__(self) -> int:
         return len(self.table)
@@ -88,13 +94,40 @@ class ScenePairs:
         )
 
     def sample(self, generator: torch.Generator) -> Pair:
-        """A pair drawn by weight, both pictures turned, zoomed and cropped about a place that both see."""
-        place = torch.rand((), generator=generator, dtype=torch.float64)
-        index = min(int(torch.searchsorted(self._rising, place, right=True)), len(self) - 1)
-        return crop_pair(self.pair(index), self.geometry, self.size, generator, ATTEMPTS)
+        """A pair drawn by weight, both pictures turned, zoomed and cropped about a place that both see.
+
+        Another is drawn in the place of one that can't be read.
+
+        Raises:
+            SceneError: many pictures or depth maps can't be read.
+        """
+        for _ in range(ATTEMPTS):
+            place = torch.rand((), generator=generator, dtype=torch.float64)
+            index = min(int(torch.searchsorted(self._rising, place, right=True)), len(self) - 1)
+            try:
+                pair = self.pair(index)
+            except _UnreadableError:
+                continue
+            return crop_pair(pair, self.geometry, self.size, generator, ATTEMPTS)
+        raise SceneError(f"scene {self.scene.folder}: its pairs can't be read: {self.notes[0]}")
 
     def _read(self, frame: Frame) -> PackedView:
-        return PackedView(read_view(shrunk_frame(frame, self.max_side)))
+        try:
+            return PackedView(read_view(shrunk_frame(frame, self.max_side)))
+        except UserError as error:
+            self._leave_out(frame.name, error)
+            raise _UnreadableError(str(error)) from error
+
+    def _leave_out(self, name: str, error: UserError) -> None:
+        with self._lock:
+            if name not in self._broken.names:
+                self._broken.add(name, error)
+                self.notes.append(f"left out: {error}")
+            self._broken.notes(len(self.scene.frames), f"scene {self.scene.folder}", SceneError)
+
+
+class _UnreadableError(SceneError):
+    """A picture or depth map that has gone or is damaged, noted already."""
 
 
 class ViewCache:
@@ -166,15 +199,28 @@ def shrunk_frame(frame: Frame, max_side: int | None) -> Frame:
     )
 
 
-def training_pictures(scene: Scene, count: int, max_side: int) -> list[NDArray[np.uint8]]:
+def training_pictures(scene: Scene, count: int, max_side: int) -> tuple[list[NDArray[np.uint8]], list[str]]:
     """Grey bytes of pictures of a scene that aren't held back, evenly spread.
 
     Args:
         scene: to take them of.
         count: how many at most.
         max_side: they are shrunk to this long side, px.
+
+    Returns:
+        The pictures, and a line on those that can't be read.
+
+    Raises:
+        SceneError: many can't be read.
     """
     table = scene.pair_table
     numbers: Sequence[int] = table.image_ids[table.image_split == 0].tolist()
     places = np.linspace(0, len(numbers) - 1, min(count, len(numbers))).round().astype(int)
-    return [shrink(scene.frame(numbers[place]).read_grey(), max_side) for place in places]
+    broken, pictures = LeftOut("pictures can't be read", "run `lfnet prepare check` on it"), []
+    for place in places:
+        frame = scene.frame(numbers[place])
+        try:
+            pictures.append(shrink(frame.read_grey(), max_side))
+        except UserError as error:
+            broken.add(frame.name, error)
+    return pictures, broken.notes(len(places), f"scene {scene.folder}", SceneError)

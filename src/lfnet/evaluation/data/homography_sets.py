@@ -6,15 +6,16 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree
 
-import cv2
 import numpy as np
 
 from lfnet.coordinates import resize_matrix
 from lfnet.errors import UserError
 from lfnet.evaluation.data.pairs import Dataset, EvaluationPair
 from lfnet.evaluation.data.truth import HomographyTruth
-from lfnet.images import EXTENSIONS, ImageError, image_size, read_image, shrink, shrunk_size
+from lfnet.image_files import is_image_name
+from lfnet.images import ImageError, image_size, read_image, shrink, shrunk_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +38,8 @@ LEFT_OUT = (
 )
 """Sequences of HPatches, spelt as there, with pictures of more than 1600x1200 px, which everybody leaves out. Source:
 D2-Net (Dusmanu et al., 2019), hpatches_sequences/download.sh."""
+LARGEST_FILE = 1 << 20
+"""Bytes of a file with one matrix, with room for comments."""
 HPATCHES_SUBSETS = {"i": "illumination", "v": "viewpoint"}
 
 
@@ -50,7 +53,7 @@ class Layout:
     """Name of image N without its ending."""
 
 
-OXFORD = Layout(re.compile(r"H1to(\d+)p(?:\.xml)?"), "img{}")
+OXFORD = Layout(re.compile(r"H1to(\d+)p(?:\.[xX][mM][lL])?"), "img{}")
 """Mikolajczyk and Schmid (2005): text; OpenCV's samples have it as XML."""
 HPATCHES = Layout(re.compile(r"H_1_(\d+)"), "{}")
 """Balntas et al. (2017)."""
@@ -144,7 +147,7 @@ def _pair(scene: Path, layout: Layout, index: int, matrix_path: Path, long_side:
 
 
 def _picture(scene: Path, stem: str) -> Path:
-    found = sorted(path for path in scene.glob(f"{stem}.*") if path.suffix.lower() in EXTENSIONS)
+    found = sorted(path for path in scene.glob(f"{stem}.*") if is_image_name(path))
     if not found:
         raise ImageError(scene / f"{stem}.*", "no such picture", "fetch the set again")
     return found[0]
@@ -179,13 +182,15 @@ def read_matrix(path: Path) -> Float[Array, "3 3"]:
     Raises:
         ValueError: there is no 3x3 matrix in it.
     """
-    return _read_xml(path) if path.suffix == ".xml" else _read_text(path)
+    return _read_xml(path) if path.suffix.lower() == ".xml" else _read_text(path)
 
 
 def _read_text(path: Path) -> Float[Array, "3 3"]:
     try:
-        numbers = [float(word) for word in path.read_text(encoding="ascii").split()]
+        numbers = [float(word) for word in _small_text(path).split()]
     except ValueError as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{path}: expected a 3x3 matrix as text, got something else") from error
     if len(numbers) != 9:
         raise UserError(f"{path}: expected a 3x3 matrix as text, got {len(numbers)} numbers")
@@ -193,14 +198,38 @@ def _read_text(path: Path) -> Float[Array, "3 3"]:
 
 
 def _read_xml(path: Path) -> Float[Array, "3 3"]:
+    """In Python: OpenCV's own reader writes beyond its memory where a matrix lacks its sizes."""
     try:
-        storage = cv2.FileStorage(str(path), cv2.FILE_STORAGE_READ)
-        node = storage.root()
-        matrices = [node.getNode(key).mat() for key in node.keys()]
-        storage.release()
-    except (cv2.error, SystemError) as error:  # OpenCV 5 hides its own error in a SystemError.
-        raise UserError(f"{path} is no OpenCV XML file") from error
-    for matrix in matrices:
-        if matrix is not None and matrix.shape == (3, 3):
-            return matrix.astype(np.float64)
+        nodes = ElementTree.fromstring(_small_text(path)).iter()
+    except ElementTree.ParseError as error:
+        raise UserError(f"{path} is no OpenCV XML file ({error}); fetch the file again") from error
+    for node in nodes:
+        sizes = [(node.findtext(name) or "missing").strip() for name in ("rows", "cols")]
+        if node.get("type_id") != "opencv-matrix" or (sizes != ["3", "3"] and "missing" not in sizes):
+            continue
+        words = (node.findtext("data") or "").split()
+        if sizes != ["3", "3"] or len(words) != 9:
+            found = f"rows {sizes[0]}, cols {sizes[1]} and {len(words)} numbers"
+            raise UserError(f"{path}: its matrix {node.tag} has {found}, expected 3, 3 and 9; fetch the file again")
+        try:
+            return np.array([float(word.replace(".N", "N").replace(".I", "I")) for word in words]).reshape(3, 3)
+        except ValueError as error:
+            raise UserError(f"{path}: expected 9 numbers in its matrix {node.tag} ({error})") from error
     raise UserError(f"{path} holds no 3x3 matrix")
+
+
+def _small_text(path: Path) -> str:
+    """A text file of a size that a matrix can have.
+
+    Raises:
+        UserError: it is larger, is no text, or declares entities, which may stand for gigabytes.
+    """
+    with path.open("rb") as file:
+        content = file.read(LARGEST_FILE + 1)
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: expected a 3x3 matrix as text, got something else") from error
+    if len(content) > LARGEST_FILE or "<!" in text.replace("<!--", ""):
+        raise UserError(f"{path}: expected a 3x3 matrix alone, got a larger file or one with declarations")
+    return text

@@ -12,13 +12,15 @@ import numpy as np
 
 from lfnet.data.frames import Frame, SequenceError, check_pose
 from lfnet.data.layouts import LAYOUTS, read_frames
+from lfnet.data.left_out import made_of_usable
 from lfnet.data.reconstructions.colmap_files import find_model, find_pictures, has_model, read_reconstruction
 from lfnet.data.recordings.calibration import check_intrinsics, invert_pose, read_matrix
 from lfnet.errors import UserError
 from lfnet.evaluation.data.measured_frames import MeasuredFrames, evenly
 from lfnet.evaluation.data.pairs import Dataset, EvaluationPair
 from lfnet.evaluation.unmeasured import Unmeasured
-from lfnet.images import image_size, list_images, natural_key, read_image
+from lfnet.image_files import find_images, natural_key
+from lfnet.images import image_size, read_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -98,15 +100,19 @@ def open_camera_folder(path: Path, settings: DataSettings) -> Dataset:
     intrinsics = read_matrix(path / "K.txt", (3, 3))
     poses = read_matrix(path / "poses.txt", (-1, 4, 4))
     root = path / "images"
-    images = list_images([root])
+    found = find_images(root)
+    images = found.paths
     if len(images) != len(poses):
         raise SequenceError(f"{path}: expected as many pictures as poses, got {len(images)} and {len(poses)}")
-    posed = [
-        _frame(image.relative_to(root).as_posix(), image, intrinsics, invert_pose(check_pose(pose, path / "poses.txt")))
-        for image, pose in zip(images, poses, strict=True)
-    ]
+
+    def frame(image: Path, pose: Float[Array, "4 4"]) -> Frame:
+        camera_from_world = invert_pose(check_pose(pose, path / "poses.txt"))
+        return _frame(image.relative_to(root).as_posix(), image, intrinsics, camera_from_world)
+
+    makers = [(image.name, partial(frame, image, pose)) for image, pose in zip(images, poses, strict=True)]
+    posed, unusable = made_of_usable(makers, f"{path}", SequenceError)
     frames = MeasuredFrames(posed, settings.long_side)
-    names = list(frames.frames)
+    names, skipped = list(frames.frames), [f"{path.name}: {note}" for note in (*found.passed_over, *unusable)]
     first, end = settings.frames or (0, len(names))
     if end > len(names):
         raise UserError(f"{path}: frames end at {end}, but it has {len(names)} pictures")
@@ -116,7 +122,8 @@ def open_camera_folder(path: Path, settings: DataSettings) -> Dataset:
         for start in range(first, end - gap)
         if _axes_apart(posed[start], posed[start + gap]) <= _angle_of_view(posed[start])
     ]
-    return _dataset(path, "posed pictures", frames, chosen, settings, [], {"layout": "cameras", "frames": [first, end]})
+    described = {"layout": "cameras", "frames": [first, end]}
+    return _dataset(path, "posed pictures", frames, chosen, settings, skipped, described)
 
 
 def open_model(path: Path, settings: DataSettings) -> Dataset:

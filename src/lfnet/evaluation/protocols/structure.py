@@ -19,7 +19,8 @@ from lfnet.evaluation.cache import digest
 from lfnet.evaluation.data.pairs import Dataset
 from lfnet.evaluation.results import Row, Section
 from lfnet.evaluation.unmeasured import Unmeasured
-from lfnet.images import ImageError, image_size, list_images, natural_key, read_image, shrink
+from lfnet.image_files import FoundImages, find_images, natural_key
+from lfnet.images import ImageError, image_size, read_image, shrink
 from lfnet.integrations.colmap import CameraSettings, ColmapDatabase, ColmapModel
 from lfnet.integrations.pycolmap_process import PycolmapError, has_pycolmap, run_pycolmap
 from lfnet.progress import Say
@@ -118,9 +119,9 @@ def open_photos(folder: str | Path, max_pictures: int) -> PhotoFolder:
     """
     folder = Path(folder)
     root = next((folder / name for name in WHERE_PICTURES_ARE if (folder / name).is_dir()), folder)
-    found = [path.relative_to(root).as_posix() for path in list_images(root)] if root.is_dir() else []
-    names = sorted(found, key=natural_key)
-    skipped = []
+    found = find_images(root) if root.is_dir() else FoundImages([], [])
+    names = sorted((path.relative_to(root).as_posix() for path in found.paths), key=natural_key)
+    skipped = list(found.passed_over)
     if len(names) > max_pictures:
         skipped.append(f"{folder}: {len(names)} photos; the first {max_pictures} are taken (max_pictures)")
     sizes = {}
