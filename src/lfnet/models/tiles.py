@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
 _CHUNK = 256
-"""Rows of the picture that are turned into an octave at a time."""
+"""Rows that are measured, or turned into an octave, at a time."""
 
 
 @dataclass(frozen=True)
@@ -108,13 +108,14 @@ class _OctaveOfRows:
         self.mean, self.deviation, self.blank = 0.0, 1.0, True
         self._kept: tuple[Stretch, tuple[Tensor, Tensor]] | None = None
 
-    def measure(self, size: int) -> None:
+    def measure(self) -> None:
         """Find mean and deviation over the valid pixels, as `normalize_pictures` does for a picture in memory."""
         count, total, squares = 0, 0.0, 0.0
-        for rows in stretches(self.shape[0], size):
+        for rows in stretches(self.shape[0], _CHUNK):
             image, valid = self._band(rows)
-            values = image[valid].double()
-            count, total, squares = count + len(values), total + float(values.sum()), squares + float(values @ values)
+            values = (image * valid).double()
+            count, total = count + int(valid.sum()), total + float(values.sum())
+            squares += float(values.square().sum())
         self.mean = total / max(count, 1)
         deviation = math.sqrt(max(squares / max(count, 1) - self.mean**2, 0.0))
         self.deviation = max(deviation, BLANK)
@@ -199,7 +200,7 @@ def extract_in_tiles(
     work = _Work(model, settings, tiles, progress, sum(looks * _count(octave, tiles) for _, octave in large))
     found = []
     for size, octave in large:
-        octave.measure(tiles.size)
+        octave.measure()
         found.append(Octave(None, model.weighed(work.search(octave), size, sizes), octave.ratio))
     width, height = picture.size
     whole = in_pixels_of_the_picture(found, torch.zeros(1, 1, 1, device=device))
@@ -211,7 +212,7 @@ def extract_in_tiles(
         if model.config.patches.sampling == "square":
             return kept, work.describe_squares([octave for _, octave in large], found, order, kept)
         whole_size = _OctaveOfRows(picture, mask, 1.0, device)
-        whole_size.measure(tiles.size)
+        whole_size.measure()
         return work.describe_rings(whole_size, kept)
 
 
