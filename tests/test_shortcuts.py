@@ -43,6 +43,20 @@ def test_larger_pictures_are_worked_at_smaller(camera: NDArray[np.uint8], tiny_w
     assert np.allclose(found.keypoints, alone.resized((1024, 1024)).keypoints, atol=1e-2)
 
 
+def test_tiles_find_what_the_whole_picture_has(folder: Path, tiny_weights: Path) -> None:
+    path, mask = folder / "coffee.jpg", np.ones((200, 300), bool)
+    mask[:, :100] = False
+    whole = lfnet.extract(path, tiny_weights, mask=mask, max_keypoints=40)
+    with Image.open(path) as picture:
+        for given in (path, str(path), picture, np.asarray(picture)):
+            tiled = lfnet.extract(given, tiny_weights, mask=mask, max_keypoints=40, tile=96)
+            apart = np.linalg.norm(tiled.keypoints[:, None] - whole.keypoints[None], axis=-1)
+            assert len(tiled) == len(whole) == 40
+            assert apart.min(0).max() < 1e-2
+    with pytest.raises(ValueError, match="leave exif_rotate or tile out"):
+        lfnet.extract(path, tiny_weights, exif_rotate=True, tile=96)
+
+
 def test_weights_that_are_written_again_are_read_again(camera: NDArray[np.uint8], tmp_path: Path) -> None:
     import torch
 

@@ -13,12 +13,12 @@ from importlib import import_module
 from lfnet.errors import UsageError, UserError, one_line
 
 COMMANDS = {
-    "extract": "pictures to a features file (HDF5, hloc's layout)",
+    "extract": "pictures and clips to a features file (HDF5, hloc's layout)",
     "pairs": "list the pairs of pictures that are to be matched",
     "match": "match two pictures, or the pairs of a list on a features file",
     "colmap": "photos to a COLMAP database and a sparse model (extra `sfm`)",
     "info": "what is installed, and what is in a weights or features file",
-    "demo": "match a real stereo pair beside RootSIFT, and draw what was found",
+    "demo": "match a real stereo pair beside RootSIFT and draw it; or a camera, live",
     "serve": "a web page on this machine: two images, matched live (extra `serve`)",
     "eval": "measure features beside others': matching score, pose, homography, turns, zooms, cost",
     "prepare": "make scenes to train on, from photos, RGB-D recordings or COLMAP models",
