@@ -55,8 +55,11 @@ def test_gps_is_read_and_measured_in_metres(tmp_path: Path) -> None:
     with pytest.raises(PairingError, match="no pairs of its 4 pictures"):
         choose_pairs(Pairing(gps=1), tmp_path, NAMES[:4])
     Image.new("L", (16, 16)).save(tmp_path / NAMES[4])
-    with pytest.raises(PairingError, match=r"photo4\.jpg: has no GPS"):
-        choose_pairs(Pairing(gps=50), tmp_path, NAMES[:5])
+    said: list[str] = []
+    assert choose_pairs(Pairing(gps=51), tmp_path, NAMES[:5], say=said.append) == near[51]
+    assert said == ["left out: 1 of 5 pictures have no GPS in their EXIF (photo4.jpg)"]
+    with pytest.raises(PairingError, match=r"2 of 6 pictures have no GPS .*choose pairs another way"):
+        choose_pairs(Pairing(gps=50), tmp_path, NAMES[:6])
 
 
 def test_poses_pair_near_cameras_that_look_the_same_way(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ class MappingReport:
 
     photos: list[str]
     passed_over: list[str]
-    """A line for each kind of other files in the folder."""
+    """A line for each kind of other files in the folder, and on photos that are in no pair since they have no GPS."""
     extraction: ExtractionReport | None
     """None where features were given."""
     pairs: int
@@ -161,7 +161,7 @@ def photos_to_model(
         features = output / FEATURES
         extraction = find_features(model, images, features, settings.files, weights, batch_size, overwrite, progress)
     names = names_with_features(features, list(images))
-    pairs = choose_pairs(settings.pairing, photos, names, features)
+    pairs = choose_pairs(settings.pairing, photos, names, features, passed_over.append)
     matches = settings.matches or output / MATCHES
     if settings.matches is None:
         match_pairs(features, pairs, matches, settings.match, overwrite, progress)

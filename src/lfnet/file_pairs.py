@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from lfnet.data.left_out import LeftOut
 from lfnet.data.reconstructions.colmap_files import find_model, read_reconstruction
 from lfnet.errors import UserError, one_line
 from lfnet.files.hdf5_reading import find_group, read_array
@@ -18,6 +19,7 @@ from lfnet.image_decoding import read_metadata
 from lfnet.image_files import natural_key
 from lfnet.images import ImageError
 from lfnet.integrations import hloc
+from lfnet.progress import Say
 
 Pairs = list[tuple[str, str]]
 """Names of pictures, in natural order, each pair once."""
@@ -81,7 +83,9 @@ WAYS = tuple(field.name for field in fields(Pairing) if field.name not in ("near
 """The fields of a `Pairing` of which one is given."""
 
 
-def choose_pairs(pairing: Pairing, photos: Path, names: Sequence[str], features: Path | None = None) -> Pairs:
+def choose_pairs(
+    pairing: Pairing, photos: Path, names: Sequence[str], features: Path | None = None, say: Say = lambda line: None
+) -> Pairs:
     """The pairs of a way of pairing.
 
     Args:
@@ -89,6 +93,7 @@ def choose_pairs(pairing: Pairing, photos: Path, names: Sequence[str], features:
         photos: folder of pictures.
         names: relative to it.
         features: features file of the pictures, for `similar`.
+        say: told which pictures are left out.
 
     Raises:
         PairingError, FeatureFileError, ReconstructionError: what the way needs is missing, or there is no pair.
@@ -99,7 +104,7 @@ def choose_pairs(pairing: Pairing, photos: Path, names: Sequence[str], features:
     elif pairing.sequential is not None:
         pairs = sequential_pairs(names, pairing.sequential)
     elif pairing.gps is not None:
-        pairs = gps_pairs(photos, names, pairing.gps)
+        pairs = gps_pairs(photos, names, pairing.gps, say)
     elif pairing.poses is not None:
         pairs = pose_pairs(pairing.poses, names, pairing.nearest)
     elif pairing.similar is not None:
@@ -125,22 +130,27 @@ def sequential_pairs(names: Sequence[str], following: int) -> Pairs:
     return [(name, other) for place, name in enumerate(names) for other in names[place + 1 : place + 1 + following]]
 
 
-def gps_pairs(photos: Path, names: Sequence[str], metres: float) -> Pairs:
+def gps_pairs(photos: Path, names: Sequence[str], metres: float, say: Say = lambda line: None) -> Pairs:
     """Pictures that were taken within so many metres of each other, as the GPS in their EXIF says.
 
     Raises:
-        PairingError: a picture has no GPS.
+        PairingError: many pictures have no GPS.
     """
-    places = np.zeros((len(names), 3))
-    for row, name in enumerate(names):
+    without = LeftOut("pictures have no GPS in their EXIF", "choose pairs another way (--similar)")
+    places, located = [], []
+    for name in names:
         position = gps_position(photos / name)
         if position is None:
-            raise PairingError(f"{photos / name}: has no GPS in its EXIF; choose pairs another way (--similar)")
+            without.add(name)
+            continue
         latitude, longitude = np.radians(position)
         level = np.cos(latitude)
-        places[row] = level * np.cos(longitude), level * np.sin(longitude), np.sin(latitude)
-    near = _distances(places) * EARTH_RADIUS <= metres
-    return [(names[a], names[b]) for a, b in np.argwhere(np.triu(near, 1)).tolist()]
+        places.append((level * np.cos(longitude), level * np.sin(longitude), np.sin(latitude)))
+        located.append(name)
+    for note in without.notes(len(names), str(photos), PairingError):
+        say(note)
+    near = _distances(np.array(places).reshape(-1, 3)) * EARTH_RADIUS <= metres
+    return [(located[a], located[b]) for a, b in np.argwhere(np.triu(near, 1)).tolist()]
 
 
 def gps_position(path: Path) -> tuple[float, float] | None:

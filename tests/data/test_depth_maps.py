@@ -11,10 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from lfnet.coordinates import resize_matrix
-from lfnet.data.depth_maps import read_depth_map
+from lfnet.data.depth_maps import read_depth_map, read_depth_png
 from lfnet.data.frames import SequenceError
 from lfnet.preparation.imported_depth import find_depth_maps
 from support.made_recordings import INTRINSICS, SIZE, colmap_depth, render, world_from_camera
+from support.pictures import png_header
 
 
 def openmvs_depth(
@@ -77,3 +78,13 @@ def test_errors_of_depth_maps(tmp_path: Path) -> None:
             read_depth_map(tmp_path / name)
     with pytest.raises(SequenceError, match="No such file"):
         read_depth_map(tmp_path / "missing.bin")
+
+
+def test_a_depth_map_that_declares_gigabytes_is_refused_by_its_header(tmp_path: Path) -> None:
+    path = tmp_path / "0.png"
+    path.write_bytes(png_header(40_000, 50_000))
+    with pytest.raises(SequenceError, match=r"0\.png: declares 40000x50000 pixels"):
+        read_depth_png(path, 1e-3)
+    path.write_bytes(b"no picture")
+    with pytest.raises(SequenceError, match=r"0\.png: expected a 16-bit depth map .*not a picture"):
+        read_depth_png(path, 1e-3)

@@ -57,7 +57,9 @@ def run(command: Command) -> int:
     tell_passed_over(passed_over)
     check_output(command.output, images.values())
     _check_replaceable(command.output)
-    chosen = choose_pairs(pairing, command.photos, list(images), command.features)
+    chosen = choose_pairs(
+        pairing, command.photos, list(images), command.features, lambda line: tell_passed_over([line])
+    )
     write_pairs(command.output, chosen)
     most = len(images) * (len(images) - 1) // 2
     print(f"{command.output}: {len(chosen)} of the {most} pairs of {len(images)} pictures")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lfnet.coordinates import Size, resize_matrix
 from lfnet.data.frames import SequenceError
 from lfnet.files.hdf5_reading import open_hdf5, read_array
+from lfnet.images import MAX_PIXELS, ImageError, image_size
 
 DATASET = "depth"
 """Of a depth map in an HDF5 file, as MegaDepth and the Image Matching Benchmark name it."""
@@ -31,11 +32,18 @@ def read_depth_png(path: str | Path, unit: float, unknown: tuple[int, ...] = ())
         (H, W), 0 where unknown.
 
     Raises:
-        SequenceError: the file is no 16-bit picture of one channel.
+        SequenceError: the file is no 16-bit picture of one channel, or declares more than `MAX_PIXELS`.
     """
+    expected = f"{path}: expected a 16-bit depth map of one channel; is the file there and complete?"
+    try:
+        width, height = image_size(path)
+    except ImageError as error:
+        raise SequenceError(f"{expected} ({error.cause})") from error
+    if width * height > MAX_PIXELS:
+        raise SequenceError(f"{path}: declares {width}x{height} pixels, more than a depth map has; fetch it again")
     raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if raw is None or raw.dtype != np.uint16 or raw.ndim != 2:
-        raise SequenceError(f"{path}: expected a 16-bit depth map of one channel; is the file there and complete?")
+        raise SequenceError(expected)
     return scale_raw_depth(raw.astype(np.uint16, copy=False), unit, unknown)
 
 
