@@ -208,6 +208,8 @@ def test_training_starts_from_given_weights(recipe: Path, whole_run: Path, tmp_p
     assert tuned.config == given.config
     for (name, before), after in zip(given.named_parameters(), tuned.parameters(), strict=True):
         assert torch.equal(before, after), name
+    begun, card = (describe_weights(each)["card"] for each in (weights, output / "last.safetensors"))
+    assert card["begun_from"] == {"name": begun["name"], "steps": begun["steps"]}
 
 
 def test_wrong_settings_give_one_line(recipe: Path, tmp_path: Path, run_lfnet: Run) -> None:

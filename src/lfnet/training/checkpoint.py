@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class TrainingState:
     """Steps done."""
     best_score: float = -1.0
     """Best validation score so far."""
+    begun_from: dict[str, Any] = field(default_factory=dict)
+    """Name and steps of the weights that the run began with, for the card."""
 
 
 def save_checkpoint(path: Path, state: TrainingState, config: TrainConfig) -> None:

@@ -15,7 +15,7 @@ from lfnet.data.pair import Pair
 from lfnet.errors import UserError
 from lfnet.files.atomic import held, remove_leftovers
 from lfnet.models.lfnet import LFNet
-from lfnet.models.weights import save_weights
+from lfnet.models.weights import describe_weights, save_weights
 from lfnet.settings import ConfigError, config_to_dict
 from lfnet.training.branches import StepResult, apply_gradients, two_branch_step
 from lfnet.training.checkpoint import (
@@ -210,6 +210,8 @@ def start_from(config: TrainConfig, init: str | Path, device: torch.device) -> T
             "leave the [model] table to the weights, or train from scratch"
         )
     state.model.load_state_dict({**mine, **fits})
+    card = describe_weights(init)["card"]
+    state.begun_from = {name: card[name] for name in ("name", "steps") if name in card}
     return state
 
 
@@ -237,6 +239,8 @@ def _keep(
     validation = {name: round(value, 4) for name, value in scores.items()}
     data = list(config.card.data) or sources
     card = {**config_to_dict(config.card), "data": data, "steps": state.step, "validation": validation}
+    if state.begun_from:
+        card["begun_from"] = state.begun_from
     save_weights(output / WEIGHTS, state.model.config, state.model.state_dict(), card)
     score = scores.get("matching_score", 0.0)
     if score > state.best_score:
