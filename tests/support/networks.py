@@ -17,6 +17,7 @@ from lfnet.models.config import (
     ScaleSpaceConfig,
 )
 from lfnet.models.detector import DetectorMaps
+from lfnet.models.lfnet import LFNet
 from lfnet.training.branches import (
     StrategyConfig,
 )
@@ -61,3 +62,21 @@ class BlobDetector(torch.nn.Module):
         turns = torch.zeros(len(images), 2, *images.shape[-2:])
         turns[:, 0] = 1
         return DetectorMaps(scores, torch.ones_like(scores), turns)
+
+
+def with_varied_norms(model: LFNet) -> LFNet:
+    """The network with values of batch norm that differ, as after training: equal ones could change places unseen."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)):
+                assert module.running_mean is not None
+                assert module.running_var is not None
+                for values, low, high in (
+                    (module.running_mean, -0.2, 0.2),
+                    (module.running_var, 0.5, 2.0),
+                    (module.weight, 0.5, 2.0),
+                    (module.bias, -0.2, 0.2),
+                ):
+                    values.uniform_(low, high, generator=generator)
+    return model

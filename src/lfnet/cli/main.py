@@ -19,6 +19,7 @@ COMMANDS = {
     "colmap": "photos to a COLMAP database and a sparse model (extra `sfm`)",
     "info": "what is installed, and what is in a weights or features file",
     "demo": "match a real stereo pair beside RootSIFT and draw it; or a camera, live",
+    "export": "weights to an ONNX file, for any runtime or for COLMAP (extra `onnx`)",
     "serve": "a web page on this machine: two images, matched live (extra `serve`)",
     "eval": "measure features beside others': matching score, pose, homography, turns, zooms, cost",
     "prepare": "make scenes to train on, from photos, RGB-D recordings or COLMAP models",
