@@ -97,7 +97,7 @@ class OnnxFeatures:
         facts = self.session.get_modelmeta().custom_metadata_map
         self.client: Client = "colmap" if facts["format"].endswith("colmap") else "runtime"
 
-    def __call__(self, image: NDArray[np.float32], max_keypoints: int) -> Mapping[str, NDArray[np.float32]]:
+    def __call__(self, image: NDArray[np.float32], max_keypoints: int) -> Mapping[str, NDArray]:
         """Keypoints in pixels, scores and descriptors as the network has them.
 
         Args:
@@ -110,7 +110,7 @@ class OnnxFeatures:
         found = {name: row[0] for name, row in zip(names, rows, strict=True)}
         if self.client == "colmap":
             extent = np.array([image.shape[-1] - 1, image.shape[-2] - 1], np.float32)
-            found["keypoints"] = (found["keypoints"] + 1) / 2 * extent
+            found["keypoints"] = (found["keypoints"] + 1) * (extent / 2)
             found["scores"] = (found["scores"] - LEAST_SCORE) / (1 - LEAST_SCORE)
             found["descriptors"] = found["descriptors"][:, :-1] / math.sqrt(1 - LEAST_COSINE)
         return found

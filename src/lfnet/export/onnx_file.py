@@ -89,7 +89,7 @@ def _traced(graph: RuntimeGraph) -> bytes:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         # A value that would become a constant, and be wrong for other images, is our bug.
-        warnings.simplefilter("error", torch.jit.TracerWarning)
+        warnings.simplefilter("error", torch.jit.TracerWarning)  # pyright: ignore[reportPrivateImportUsage]
         torch.onnx.export(
             graph,
             (image, torch.tensor(64), torch.tensor(0.0)),
