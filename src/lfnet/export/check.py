@@ -139,7 +139,7 @@ def as_input(image: NDArray[np.uint8], client: Client) -> NDArray[np.float32]:
     """
     if client == "colmap":
         image = np.pad(image, ((0, -image.shape[0] % 32), (0, -image.shape[1] % 32), (0, 0)), mode="edge")
-    return np.ascontiguousarray(image.transpose(2, 0, 1)[None].astype(np.float32) / 255)
+    return np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
 
 
 def compare(model: LFNet, features: OnnxFeatures, name: str, image: NDArray[np.uint8], limits: Limits) -> Agreement:
