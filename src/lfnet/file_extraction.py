@@ -30,8 +30,7 @@ from lfnet.image_files import find_images
 from lfnet.image_rows import ArrayRows, Rows, open_rows
 from lfnet.images import MAX_PIXELS, ImageError, image_size, read_image, shrink, to_grey
 from lfnet.masks import Masks, read_mask
-from lfnet.models.config import ExtractionSettings
-from lfnet.models.tiles import TileSettings
+from lfnet.models.config import ExtractionSettings, TileSettings
 from lfnet.progress import Counter
 from lfnet.settings import require_above, require_at_least
 

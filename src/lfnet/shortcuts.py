@@ -18,9 +18,8 @@ from lfnet.image_rows import open_rows
 from lfnet.images import MAX_PIXELS, held_pixels, read_image, shrink
 from lfnet.masks import held_mask
 from lfnet.matching import Geometry
-from lfnet.models.config import ExtractionSettings
+from lfnet.models.config import ExtractionSettings, TileSettings
 from lfnet.models.lfnet import LFNet
-from lfnet.models.tiles import TileSettings
 from lfnet.models.weights import resolve_weights
 
 Picture: TypeAlias = Union[str, "os.PathLike[str]", NDArray, Image.Image]

@@ -19,10 +19,11 @@ from lfnet.models.config import (
     OrientationConfig,
     PatchConfig,
     ScaleSpaceConfig,
+    TileSettings,
 )
 from lfnet.models.lfnet import LFNet
 from lfnet.models.scale_space import MapStatistics, Part
-from lfnet.models.tiles import TileSettings, needed_overlap
+from lfnet.models.tiles import needed_overlap
 from lfnet.models.windows import Stretch, Window
 from support.networks import chances_config, lean_config, tiny_config
 

@@ -261,3 +261,17 @@ class ExtractionSettings:
             raise ConfigError(f"extraction.min_score: expected a height in [0, 1], got {self.min_score}")
         if self.octaves is not None:
             check_octaves(self.octaves)
+
+
+@dataclass(frozen=True)
+class TileSettings:
+    """How a picture is cut."""
+
+    size: int = 1024
+    """Side in pixels of what each tile finds keypoints in."""
+    overlap: int | None = None
+    """Pixels around it that it sees too; None: as many as the model needs, by `lfnet.models.tiles.needed_overlap`."""
+
+    def __post_init__(self) -> None:
+        if self.size < 64:
+            raise ConfigError(f"tile: expected at least 64 pixels, got {self.size}")

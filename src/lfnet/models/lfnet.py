@@ -15,13 +15,13 @@ from torch import Tensor
 from lfnet.errors import UserError
 from lfnet.features import Features
 from lfnet.image_rows import ArrayRows, Rows
-from lfnet.models.config import ExtractionSettings
+from lfnet.models.config import ExtractionSettings, TileSettings
 from lfnet.models.hub import WEIGHTS_FILE, write_beside
 from lfnet.models.inputs import check_places, normalize_pictures, picture_tensor, pictures_by_size, resize_to_octave
 from lfnet.models.keypoints import Keypoints
 from lfnet.models.network import Network
 from lfnet.models.pyramid import describing_octaves
-from lfnet.models.tiles import TileSettings, extract_in_tiles
+from lfnet.models.tiles import extract_in_tiles
 from lfnet.models.weights import WeightsError, read_weights, save_weights
 
 Held: TypeAlias = Tensor | np.ndarray | Image.Image

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +20,7 @@ from torch import Tensor
 from lfnet.errors import UserError
 from lfnet.geometry.filters import grow
 from lfnet.image_rows import Rows
-from lfnet.models.config import DetectorConfig, ExtractionSettings, LFNetConfig
+from lfnet.models.config import DetectorConfig, ExtractionSettings, LFNetConfig, TileSettings
 from lfnet.models.inputs import BLANK, CONTRAST_BLOCK, CONTRAST_SIGMA
 from lfnet.models.keypoints import Keypoints, upright
 from lfnet.models.network import Network
@@ -35,20 +34,6 @@ if TYPE_CHECKING:
 
 _CHUNK = 256
 """Rows that are measured, or turned into an octave, at a time."""
-
-
-@dataclass(frozen=True)
-class TileSettings:
-    """How a picture is cut."""
-
-    size: int = 1024
-    """Side in pixels of what each tile finds keypoints in."""
-    overlap: int | None = None
-    """Pixels around it that it sees too; None: as many as the model needs, by `needed_overlap`."""
-
-    def __post_init__(self) -> None:
-        if self.size < 64:
-            raise UserError(f"tile: expected at least 64 pixels, got {self.size}")
 
 
 def alignment(config: LFNetConfig) -> int:
