@@ -188,6 +188,20 @@ def test_bodies_and_their_time_are_bounded(
     assert anyio.run(slowly).status_code == 408
 
 
+def test_a_picture_that_takes_too_long_to_decode_ends_its_process_alone(
+    service: Service, client: TestClient, token: str, coffee_file: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder, matcher = service.decoder.pid, service.matcher.pid
+    with monkeypatch.context() as hurried:
+        hurried.setattr(service.decoder, "seconds", 0.0)
+        answer = put(client, coffee_file)
+    assert (answer.status_code, "took longer than 0 seconds" in answer.json()["error"]) == (503, True)
+    assert put(client, coffee_file).status_code == 201
+    assert service.decoder.pid not in (None, decoder)
+    assert service.matcher.pid == matcher
+    assert client.get(f"/pictures/{token}").status_code == 200, "what is held stays"
+
+
 def test_more_requests_than_may_wait_are_refused(
     service: Service, coffee_file: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

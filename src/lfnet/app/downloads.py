@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from typing import Any
 
 import h5py
 import numpy as np
@@ -57,7 +58,7 @@ def _hdf5(request: DownloadRequest, features: list[Features]) -> bytes:
 
 
 def _npz(request: DownloadRequest, features: list[Features]) -> bytes:
-    arrays = {
+    arrays: dict[str, Any] = {
         f"{side}_{name}": values
         for side, each in zip(("first", "second"), features, strict=True)
         for name, values in to_arrays(each).items()

@@ -23,7 +23,7 @@ def heat(scores: NDArray[np.float32]) -> str:
     shown = shown_scores(scores)
     colours = cv2.applyColorMap((90 + shown * 165).astype(np.uint8), cv2.COLORMAP_INFERNO)
     clear = np.dstack([colours, (np.clip(1.3 * shown, 0, 1) * 255).astype(np.uint8)])
-    return data_url(clear, "webp", (cv2.IMWRITE_WEBP_QUALITY, 80))
+    return data_url(np.asarray(clear, np.uint8), "webp", (cv2.IMWRITE_WEBP_QUALITY, 80))
 
 
 def grey(plane: NDArray[np.float32], known: NDArray[np.bool_] | None = None) -> str:
