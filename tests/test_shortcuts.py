@@ -91,6 +91,7 @@ def test_two_views_of_one_picture_match(camera: NDArray[np.uint8]) -> None:
     matches = lfnet.match(a, b)
     verified = lfnet.match(a, b, geometry="homography")
     assert len(a) >= len(matches) >= len(verified) > 100
+    assert len(matches) > len(lfnet.match(a, b, filter=True)) > 100
     x, y = a.keypoints[verified.indices[:, 0]].T
     assert np.median(np.abs(b.keypoints[verified.indices[:, 1]] - np.stack([y, 255 - x], 1))) < 1
 
