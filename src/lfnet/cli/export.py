@@ -27,7 +27,7 @@ class Command:
     client: Annotated[Literal["runtime", "colmap"], tyro.conf.arg(name="for")] = "runtime"
     """Whose outputs it has: "runtime" gives what `lfnet extract` gives, "colmap" what COLMAP 4 expects of ALIKED."""
     half: bool = False
-    """Store weights in 16 bits: half the size, the same time, features that differ a little."""
+    """Store weights in 16 bits: weights take half the bytes, features differ a little, nothing is faster."""
     check: bool = False
     """Compare the file, run by onnxruntime, with PyTorch; exit code 1 where they are apart."""
     images: tuple[Path, ...] = ()

@@ -56,7 +56,7 @@ def export_onnx(
         path: the file wanted; one that is there is replaced.
         client: whose inputs and outputs it has.
         card: facts of the training, anything that JSON holds; `licence` becomes a line of its own.
-        half: store weights in 16 bits, which halves the file; the arithmetic stays in 32 bits.
+        half: store weights in 16 bits, which halves their bytes; the arithmetic stays in 32 bits.
 
     Raises:
         UserError: the module `onnx` is not installed.
