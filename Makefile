@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo check lint test docs bench clean
+.PHONY: demo check lint test soak docs bench clean
 
 demo: $(VENV)/.demo-installed
 	$(BIN)/lfnet demo --output demo/
@@ -13,6 +13,12 @@ check: lint
 
 test: lint
 	$(BIN)/python -m pytest --durations=15
+
+# Spoiled inputs for every reader: COUNT of each, from SEED. A failure is printed with what makes it again.
+SEED ?= 0
+COUNT ?= 4000
+soak: $(VENV)/.dev-installed
+	$(BIN)/python tests/faults/fuzz.py --seed $(SEED) --count $(COUNT)
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .

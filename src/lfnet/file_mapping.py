@@ -23,6 +23,7 @@ from lfnet.file_extraction import ExtractionReport, FileSettings, extract_files,
 from lfnet.file_matching import MatchSettings, match_in_batches
 from lfnet.file_pairs import Pairing, Pairs, choose_pairs
 from lfnet.files.atomic import make_folder, write_bytes
+from lfnet.files.reading import read_json_file
 from lfnet.integrations import hloc
 from lfnet.integrations.colmap import CameraSettings, ColmapDatabase, ColmapModel, ImportReport
 from lfnet.integrations.colmap_tables import Existing
@@ -364,12 +365,14 @@ class _FileFeatures(Mapping[str, Features]):
 
 
 def _read_record(output: Path) -> dict[str, Any]:
-    try:
-        return json.loads((output / RECORD).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if output.exists() and not output.is_dir():
+        raise MappingError(f"{output}: is no folder; name another output")
+    if not (output / RECORD).exists():
         return {}
-    except (ValueError, NotADirectoryError) as error:
-        raise MappingError(f"{output / RECORD}: damaged, or no folder; name another output") from error
+    record = read_json_file(output / RECORD, MappingError, "a record of models")
+    if not isinstance(record, dict) or not all(isinstance(made, dict) for made in record.values()):
+        raise MappingError(f"{output / RECORD}: damaged; name another output")
+    return record
 
 
 def _note(output: Path, name: str, value: Any) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lfnet.data.left_out import LeftOut
 from lfnet.data.reconstructions.colmap_files import find_model, read_reconstruction
 from lfnet.errors import UserError, one_line
-from lfnet.files.hdf5_reading import find_group, read_array
+from lfnet.files.hdf5_reading import find_group, has, read_array
 from lfnet.image_decoding import read_metadata
 from lfnet.image_files import natural_key
 from lfnet.images import ImageError
@@ -274,7 +274,7 @@ def _global_descriptors(pairing: Pairing, names: Sequence[str], features: Path |
 
 def _global_descriptor(file: h5py.File, name: str) -> NDArray[np.float32]:
     group = find_group(file, name, PairingError)
-    if group is None or "global_descriptor" not in group:
+    if group is None or not has(group, "global_descriptor", PairingError):
         raise PairingError(f"{file.filename}: no 'global_descriptor' of {name!r}, as hloc writes it")
     return read_array(group, "global_descriptor", PairingError).astype(np.float32).ravel()
 

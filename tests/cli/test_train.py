@@ -265,7 +265,7 @@ def test_settings_are_checked(recipe: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.toml"
     broken.write_text("[model\n", encoding="utf-8")
     for path, overrides, message in (
-        (tmp_path / "missing.toml", {}, "cannot be read"),
+        (tmp_path / "missing.toml", {}, "no such file"),
         (broken, {}, "cannot be read"),
         (recipe, {"optimizer.stepz": 3}, "unknown setting optimizer.stepz"),
         (recipe, {"optimizer.steps": "many"}, "expected int"),

@@ -30,7 +30,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.json"
     for text in ("[1, 2]", "{", '{"version": 2, "sections": [{"rows": 3}]}'):
         path.write_text(text)
-        with pytest.raises(ValueError, match="no results file"):
+        with pytest.raises(ValueError, match="results file of lfnet eval"):
             read_results(path)
     path.write_text(json.dumps({"version": 99, "rows": []}))
     with pytest.raises(ValueError, match="version 99"):

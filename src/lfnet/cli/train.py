@@ -11,6 +11,7 @@ import tyro
 
 from lfnet.cli.options import Device
 from lfnet.errors import UsageError
+from lfnet.settings import ConfigError
 
 _PLACES = {
     "steps": "optimizer.steps",
@@ -101,7 +102,10 @@ def run(command: Command) -> int:
         second_stage = tables.get("strategy", {}).get("learns") == "descriptor"
         if not (second_stage and "model" in tables):
             tables["model"] = describe_weights(command.init)["config"]
-    settings = build_config(tables, command.overrides())
+    try:
+        settings = build_config(tables, command.overrides())
+    except ConfigError as error:
+        raise ConfigError(f"config {command.config}: {error}" if command.config else str(error)) from error
     device = str(command.machine.pick())
     with tqdm(total=settings.optimizer.steps, unit="step", dynamic_ncols=True, disable=None) as bar:
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from lfnet.coordinates import Size, resize_matrix
 from lfnet.data.frames import SequenceError
-from lfnet.files.hdf5_reading import open_hdf5, read_array
+from lfnet.files.hdf5_reading import has, open_hdf5, read_array
+from lfnet.files.reading import check_regular
 from lfnet.images import MAX_PIXELS, ImageError, image_size
 
 DATASET = "depth"
@@ -34,6 +35,7 @@ def read_depth_png(path: str | Path, unit: float, unknown: tuple[int, ...] = ())
     Raises:
         SequenceError: the file is no 16-bit picture of one channel, or declares more than `MAX_PIXELS`.
     """
+    check_regular(path, SequenceError, "a 16-bit depth map of one channel")
     expected = f"{path}: expected a 16-bit depth map of one channel; is the file there and complete?"
     try:
         width, height = image_size(path)
@@ -94,9 +96,10 @@ def read_arrays(path: Path, *names: str) -> list[NDArray]:
         SequenceError: the file can't be read or lacks one.
     """
     with open_hdf5(path, SequenceError) as file:
-        missing = [name for name in names if name not in file]
+        missing = [name for name in names if not has(file, name, SequenceError)]
         if missing:
-            raise SequenceError(f"{path}: expected the dataset {missing[0]!r}, got {sorted(file)}")
+            found = sorted(file)
+            raise SequenceError(f"{path}: expected the dataset {missing[0]!r}, got {found}")
         return [read_array(file, name, SequenceError) for name in names]
 
 

@@ -10,14 +10,17 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import cv2
 import numpy as np
 import torch
 
-from lfnet.errors import UserError
+from lfnet.errors import UserError, one_line
 from lfnet.files.atomic import write_bytes
+from lfnet.files.reading import read_json_file
+
+T = TypeVar("T")
 
 VERSION = 2
 """Of the file's layout; a reader refuses another."""
@@ -235,22 +238,41 @@ def read_results(path: Path) -> Results:
         OSError: it can't be read.
     """
     unknown = f"{path} is no results file of lfnet eval"
-    try:
-        plain = json.loads(Path(path).read_text(encoding="utf-8"))
-        version = plain["version"]
-    except (json.JSONDecodeError, TypeError, KeyError, UnicodeDecodeError) as error:
-        raise UserError(unknown) from error
+    plain = read_json_file(path, UserError, "a results file of lfnet eval")
+    if not isinstance(plain, dict) or "version" not in plain:
+        raise UserError(unknown)
+    version = plain["version"]
     if version != VERSION:
         raise UserError(f"{path} has version {version}, this lfnet reads {VERSION}: run the benchmark again")
     try:
         sections = [
-            Section(**{**section, "rows": [_row(row) for row in section["rows"]]}) for section in plain.pop("sections")
+            _made(Section, {**section, "rows": [_row(row) for row in section["rows"]]})
+            for section in plain.pop("sections")
         ]
-        return Results(sections=sections, **plain)
-    except (TypeError, KeyError, AttributeError, ValueError) as error:
-        raise UserError(f"{unknown}: {error}") from error
+        return _made(Results, {**plain, "sections": sections})
+    except (TypeError, KeyError, AttributeError, ValueError, OverflowError) as error:
+        raise UserError(f"{unknown}: {one_line(error)}") from error
 
 
 def _row(plain: dict[str, Any]) -> Row:
     metrics = {key: math.nan if value is None else float(value) for key, value in plain["metrics"].items()}
-    return Row(**{**plain, "metrics": metrics})
+    return _made(Row, {**plain, "metrics": metrics})
+
+
+def _made(kind: type[T], values: dict[str, Any]) -> T:
+    """What values make, each of the type that its field has."""
+    for name, hint in get_type_hints(kind).items():
+        if name in values and not _is(values[name], hint):
+            raise UserError(f"{name}: expected {hint}, got {str(values[name])[:80]}")
+    return kind(**values)
+
+
+def _is(value: Any, hint: Any) -> bool:
+    if hint is Any:
+        return True
+    origin, arguments = get_origin(hint) or hint, get_args(hint)
+    if isinstance(value, dict) and origin is dict:
+        return all(_is(key, arguments[0]) and _is(item, arguments[1]) for key, item in value.items())
+    if isinstance(value, list) and origin is list:
+        return all(_is(item, arguments[0]) for item in value)
+    return isinstance(value, origin) and isinstance(value, bool) == (origin is bool)

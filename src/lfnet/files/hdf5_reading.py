@@ -148,6 +148,18 @@ def find_group(file: h5py.File, name: str, kind: type[UserError] = UserError) ->
     return found if isinstance(found, h5py.Group) else None
 
 
+def has(parent: h5py.Group, name: str, kind: type[UserError] = UserError) -> bool:
+    """Whether a group, or a file, has something of a name; links are not followed.
+
+    Raises:
+        UserError: of that kind; the group is damaged.
+    """
+    try:
+        return bool(parent.id.links.exists(name.encode()))
+    except DAMAGE as error:
+        raise kind(f"{parent.file.filename}: damaged ({one_line(error)}); {AGAIN}") from error
+
+
 def _refuse_link(parent: h5py.Group, path: bytes, name: str, kind: type[UserError]) -> None:
     link = parent.id.links.get_info(path).type
     if link != h5l.TYPE_HARD:
@@ -173,7 +185,7 @@ def read_array(parent: h5py.Group, name: str, kind: type[UserError] = UserError,
     """
     place = f"{parent.name}/{name}".strip("/")
     try:
-        if not parent.id.links.exists(name.encode()):
+        if not has(parent, name, kind):
             raise kind(f"{parent.file.filename}: no data set {place!r}; {remedy}")
         _refuse_link(parent, name.encode(), place, kind)
         found = parent[name]
@@ -280,7 +292,7 @@ def _fixed_text(
 ) -> tuple[bool, str | list[str] | None]:
     """Whether a text has a variable length, and the text if it has not."""
     if place != "/":
-        if not file.id.links.exists(place.encode()):
+        if not has(file, place, kind):
             return False, None
         _refuse_link(file, place.encode(), place, kind)
     if attribute is not None and attribute not in file[place].attrs:

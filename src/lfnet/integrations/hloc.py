@@ -28,7 +28,8 @@ import numpy as np
 from lfnet.errors import UserError, one_line
 from lfnet.features import Features, Matches
 from lfnet.files.atomic import write_bytes
-from lfnet.files.hdf5_reading import DAMAGE, find_group, open_hdf5, read_array, write_text
+from lfnet.files.hdf5_reading import DAMAGE, find_group, has, open_hdf5, read_array, write_text
+from lfnet.files.reading import read_text_file
 
 FRAME = "raw"
 """Value of the file's attribute `frame`: the picture as stored, its EXIF orientation not applied."""
@@ -123,23 +124,27 @@ def read_features(source: str | Path | h5py.File, name: str) -> Features:
         with open_file(source) as file:
             return read_features(file, name)
     group = find_group(source, name, FeatureFileError)
-    if group is None or not ({*NEEDED, "scores"} & group.keys()):
+    if group is None or not any(_has(group, key) for key in (*NEEDED, "scores")):
         other = clean_name(name)
         spelt = f"; is {other!r} meant?" if other != name and find_group(source, other, FeatureFileError) else ""
         raise FeatureFileError(
             f"{source.filename}: no features of picture {name!r}{spelt}; see 'lfnet info --names' for what there is"
         )
-    missing = [key for key in NEEDED if key not in group]
+    missing = [key for key in NEEDED if not _has(group, key)]
     if missing:
         raise FeatureFileError(
             f"{source.filename}: picture {name!r} has no {' and no '.join(missing)}; write features as hloc does"
         )
     arrays = {key: _array(group, key) for key in NEEDED}
-    arrays |= {key: _array(group, key) for key in OPTIONAL if key in group}
+    arrays |= {key: _array(group, key) for key in OPTIONAL if _has(group, key)}
     try:
         return _features_of(arrays)
     except (TypeError, ValueError, OverflowError) as error:
         raise FeatureFileError(f"{source.filename}: features of picture {name!r} can't be used: {error}") from error
+
+
+def _has(group: h5py.Group, key: str) -> bool:
+    return has(group, key, FeatureFileError)
 
 
 def _array(group: h5py.Group, key: str) -> np.ndarray:
@@ -177,7 +182,7 @@ def clean_name(name: str) -> str:
 def has_features(file: h5py.File, name: str) -> bool:
     """Whether a file has features under this very name: a folder, or a data set, is none."""
     group = find_group(file, name, FeatureFileError)
-    return group is not None and "keypoints" in group
+    return group is not None and _has(group, "keypoints")
 
 
 def count_keypoints(file: h5py.File, name: str) -> int:
@@ -187,7 +192,7 @@ def count_keypoints(file: h5py.File, name: str) -> int:
         FeatureFileError: there is no such picture.
     """
     group = find_group(file, name, FeatureFileError)
-    if group is None or "keypoints" not in group:
+    if group is None or not _has(group, "keypoints"):
         raise FeatureFileError(f"{file.filename}: no data set {name + '/keypoints'!r}; make the file again")
     keypoints = group["keypoints"]
     return int(keypoints.shape[0]) if isinstance(keypoints, h5py.Dataset) and keypoints.shape else 0
@@ -276,7 +281,7 @@ def read_matches(source: str | Path | h5py.File, name_a: str, name_b: str) -> Ma
             return read_matches(file, name_a, name_b)
     for pair, reverse in _places(name_a, name_b):
         group = find_group(source, pair, FeatureFileError)
-        if group is not None and "matches0" in group:
+        if group is not None and _has(group, "matches0"):
             return _matches_of(group, reverse)
     raise FeatureFileError(
         f"{source.filename}: no pair of {name_a!r} and {name_b!r}; check the list of pairs"
@@ -296,7 +301,8 @@ def _places(name_a: str, name_b: str) -> Iterator[tuple[str, bool]]:
 def _matches_of(group: h5py.Group, reverse: bool) -> Matches:
     """Those of a pair; without scores, which some programs leave out, each has score 1."""
     partner = _array(group, "matches0")
-    scores = _array(group, "matching_scores0") if "matching_scores0" in group else np.ones(partner.shape, np.float32)
+    scored = _has(group, "matching_scores0")
+    scores = _array(group, "matching_scores0") if scored else np.ones(partner.shape, np.float32)
     place = f"{group.file.filename}: pair {str(group.name).strip('/')!r}"
     if partner.ndim != 1 or partner.dtype.kind not in "iu":
         raise FeatureFileError(f"{place}: matches0 must be integers of shape (N,), got {partner.dtype} {partner.shape}")
@@ -325,12 +331,7 @@ def read_pairs(path: str | Path, *, both_ways: bool = False) -> list[tuple[str, 
     Raises:
         FeatureFileError: the file is missing, or a line doesn't hold two names.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise FeatureFileError(f"{path}: not a list of pairs ({getattr(error, 'strerror', 'no text')})") from error
-    if "\0" in text:
-        raise FeatureFileError(f"{path}: not a list of pairs (no text)")
+    text = read_text_file(path, FeatureFileError, "a list of pairs")
     pairs: dict[tuple[str, str], None] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         words = _names_on(line)

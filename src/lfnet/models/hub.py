@@ -9,7 +9,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lfnet.errors import UserError
 from lfnet.files.atomic import write_bytes
+from lfnet.files.reading import read_json_file
 from lfnet.models.config import LFNetConfig
 from lfnet.settings import config_to_dict
 
@@ -81,13 +83,12 @@ def read_config(weights: Path) -> str | None:
         JSON, or None where there is no `config.json` of an LF-Net.
 
     Raises:
-        ValueError: `config.json` is no JSON.
-        OSError: it can't be read.
+        UserError: `config.json` is no JSON.
     """
     path = weights.with_name(CONFIG_FILE)
     if weights.name != WEIGHTS_FILE or not path.is_file():
         return None
-    config = json.loads(path.read_text(encoding="utf-8"))
+    config = read_json_file(path, UserError, "the configuration of a model")
     if not isinstance(config, dict) or config.pop("model_type", None) != MODEL_TYPE:
         return None
     return json.dumps(config)

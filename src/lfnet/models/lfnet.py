@@ -43,6 +43,15 @@ class LFNet(Network):
             WeightsError: if there is no such file or name, or the file is damaged or does not fit.
         """
         weights = read_weights(name_or_path)
+        with torch.device("meta"):  # Without room for values: their number is only what the file says.
+            declared = cls(weights.config).state_dict()
+        for name, tensor in declared.items():
+            if name not in weights.tensors or weights.tensors[name].shape != tensor.shape:
+                found = tuple(weights.tensors[name].shape) if name in weights.tensors else "none"
+                raise WeightsError(
+                    f"weights {weights.path}: its tensors are of another configuration ({name} must have shape "
+                    f"{tuple(tensor.shape)}, got {found})"
+                )
         model = cls(weights.config)
         try:
             model.load_state_dict(weights.tensors)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lfnet.errors import UserError
 from lfnet.files.atomic import write_bytes
+from lfnet.files.reading import check_regular, parsed_json
 from lfnet.models.config import LFNetConfig
 from lfnet.models.hub import read_config, weights_in
 from lfnet.settings import ConfigError, config_from_dict, config_to_dict
@@ -22,6 +23,8 @@ FORMAT = "lfnet-1"
 """Version of the header; a file of another format is refused."""
 
 
+MOST_SETTING = 4096
+"""Of any whole number in a network's configuration: eight times the widest layer of the paper's."""
 RETIRED = (("orientation", "channels"), ("keypoints", "subpixel_gradient"))
 """Settings of earlier versions that decide nothing any more: weights whose header names them load all the same."""
 
@@ -83,6 +86,7 @@ def describe_weights(name_or_path: str | Path) -> dict[str, Any]:
         WeightsError: if the file is missing, damaged, or not ours.
     """
     path = resolve_weights(name_or_path)
+    check_regular(path, WeightsError, "weights")
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
@@ -99,11 +103,13 @@ def describe_weights(name_or_path: str | Path) -> dict[str, Any]:
             )
             return {
                 "path": str(path),
-                "config": json.loads(config),
-                "card": json.loads(metadata.get("card", "{}")),
+                "config": parsed_json(config, path, WeightsError, "a configuration in the header"),
+                "card": parsed_json(metadata.get("card", "{}"), path, WeightsError, "facts in the header"),
                 "parameters": parameters,
             }
-    except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
+    except WeightsError:
+        raise
+    except (SafetensorError, OSError, KeyError, UserError) as error:
         raise WeightsError(f"weights {path}: cannot be read ({_first_line(error)}); is the file complete?") from error
 
 
@@ -130,8 +136,21 @@ def read_weights(name_or_path: str | Path) -> Weights:
         config = config_from_dict(LFNetConfig, header["config"])
     except ConfigError as error:
         raise WeightsError(f"weights {path}: its configuration does not fit this version of lfnet: {error}") from error
+    vast = next(((name, value) for name, value in _whole_numbers(header["config"]) if value > MOST_SETTING), None)
+    if vast is not None:
+        raise WeightsError(f"weights {path}: expected {vast[0]} of at most {MOST_SETTING}, got {vast[1]}")
     with safe_open(path, framework="pt") as file:
         return Weights(path, config, {name: file.get_tensor(name) for name in file.keys()})
+
+
+def _whole_numbers(settings: dict[str, Any], path: str = "") -> Iterator[tuple[str, int]]:
+    """Settings that are whole numbers, or rows of them, with their places."""
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _whole_numbers(value, f"{path}{name}.")
+        else:
+            rows = value if isinstance(value, (list, tuple)) else [value]
+            yield from ((f"{path}{name}", each) for each in rows if isinstance(each, int))
 
 
 def _product(shape: list[int]) -> int:

@@ -127,6 +127,6 @@ def read_json(path: Path) -> dict[str, Any]:
     """A table in a JSON file; empty where there is none."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}

@@ -18,6 +18,7 @@ from typing import Any
 
 from lfnet.errors import UserError
 from lfnet.files.atomic import write_bytes
+from lfnet.files.reading import read_json_file
 from lfnet.progress import Say
 
 WORK = "work"
@@ -56,12 +57,10 @@ class Record:
 
     def __init__(self, scene: Path) -> None:
         self._path = scene / WORK / RECORD
-        try:
-            self._steps: dict[str, Any] = json.loads(self._path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            self._steps = {}
-        except ValueError as error:
-            raise PreparationError(f"{self._path}: damaged ({error}); remove {scene} and start again") from error
+        found = read_json_file(self._path, PreparationError, "a record of steps") if self._path.exists() else {}
+        if not isinstance(found, dict) or not all(isinstance(step, dict) for step in found.values()):
+            raise PreparationError(f"{self._path}: damaged (no table of steps); remove {scene} and start again")
+        self._steps: dict[str, Any] = found
 
     def knows(self, name: str) -> bool:
         """Whether a step was ever begun."""

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lfnet.data.loader import DataConfig
+from lfnet.errors import UserError, one_line
+from lfnet.files.reading import read_text_file
 from lfnet.models.config import LFNetConfig
 from lfnet.settings import ConfigError, config_from_dict, require_at_least
 from lfnet.training.branches import StrategyConfig
@@ -90,10 +92,11 @@ def read_tables(path: str | Path) -> dict[str, Any]:
     Raises:
         ConfigError: if the file is missing or no TOML.
     """
+    text = read_text_file(path, ConfigError, "a configuration in TOML")
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"config {path}: cannot be read ({error})") from error
+        return tomllib.loads(text)
+    except (ValueError, RecursionError, OverflowError) as error:  # A date that there is not is a plain ValueError.
+        raise ConfigError(f"config {path}: cannot be read ({one_line(error)})") from error
 
 
 def default_tables() -> dict[str, Any]:
@@ -108,7 +111,11 @@ def read_config(path: str | Path, overrides: dict[str, Any] | None = None) -> Tr
     Raises:
         ConfigError: if the file is missing or no TOML, or a setting is unknown or of the wrong type.
     """
-    return build_config(read_tables(path), overrides)
+    tables = read_tables(path)
+    try:
+        return build_config(tables, overrides)
+    except UserError as error:
+        raise ConfigError(f"config {path}: {error}") from error
 
 
 def build_config(values: dict[str, Any], overrides: dict[str, Any] | None = None) -> TrainConfig:

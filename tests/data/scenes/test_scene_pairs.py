@@ -137,7 +137,7 @@ def test_pictures_of_the_source_with_depth_of_its_own(source_scene: Path) -> Non
     ("spoil", "message"),
     [
         (lambda folder: (folder / "manifest.json").unlink(), "no scene"),
-        (lambda folder: (folder / "manifest.json").write_text("{"), "no manifest of a scene"),
+        (lambda folder: (folder / "manifest.json").write_text("{"), "manifest of a scene, and it is no JSON"),
         (lambda folder: (folder / "manifest.json").write_text("[]"), "no manifest of a scene"),
         (lambda folder: write_manifest(folder, format="other"), "no manifest of a scene"),
         (lambda folder: write_manifest(folder, depth="elsewhere"), "own or source"),

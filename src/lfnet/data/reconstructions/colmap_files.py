@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from lfnet.data.left_out import LeftOut
 from lfnet.data.reconstructions import colmap_binary, colmap_text
-from lfnet.data.reconstructions.colmap_model import Points, Reconstruction, ReconstructionError
+from lfnet.data.reconstructions.colmap_model import Points, Reconstruction, ReconstructionError, RegisteredImage
 from lfnet.files.atomic import write_bytes
 from lfnet.files.containment import stays_inside
 
@@ -86,8 +88,20 @@ def read_reconstruction(folder: str | Path, observations: bool = True) -> Recons
                 f"{images_path}: picture {image.name} has camera {image.camera_id}, which {cameras_path.name} lacks; "
                 "do both belong to one model?"
             )
+    if observations:
+        _check_observed(images, points, points_path)
     notes = unposed.notes(len(images) + len(unposed.names), str(images_path), ReconstructionError)
     return Reconstruction(cameras, images, points, notes)
+
+
+def _check_observed(images: dict[int, RegisteredImage], points: Points, source: Path) -> None:
+    for image in images.values():
+        strangers = image.point_ids[~np.isin(image.point_ids, points.ids)]
+        if len(strangers):
+            raise ReconstructionError(
+                f"{source}: has no point {strangers[0]}, which picture {image.name} observes; do both tables belong to "
+                "one model?"
+            )
 
 
 def _check_name(name: str, source: Path) -> None:

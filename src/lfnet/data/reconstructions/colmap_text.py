@@ -53,7 +53,7 @@ def _read(path: Path, parse: Callable[[Lines], T]) -> T:
     with path.open(encoding="utf-8") as file:
         try:
             return parse(numbered())
-        except (ValueError, IndexError) as error:
+        except (ValueError, IndexError, OverflowError) as error:
             raise ReconstructionError(
                 f"{path}: line {last}: {error}; expected COLMAP's text format: is the file complete?"
             ) from error
@@ -108,7 +108,10 @@ def _points(lines: Lines) -> Points:
         ids.append(int(number))
         rows.append([float(value) for value in values])
     table = np.array(rows, np.float64).reshape(-1, 7)
-    return Points(np.array(ids, np.int64), table[:, :3], table[:, 3:6].astype(np.uint8), table[:, 6])
+    colours = table[:, 3:6]
+    if not ((colours >= 0) & (colours <= 255)).all():
+        raise ReconstructionError("expected colours from 0 to 255")
+    return Points(np.array(ids, np.int64), table[:, :3], colours.astype(np.uint8), table[:, 6])
 
 
 def contents(reconstruction: Reconstruction, tracks: Sequence[NDArray[Any]]) -> tuple[bytes, bytes, bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from lfnet.coordinates import Size
 from lfnet.data.frames import SequenceError
+from lfnet.files.reading import read_text_file
 
 
 def read_matrix(path: Path, shape: tuple[int, ...]) -> NDArray[np.float64]:
@@ -22,11 +24,12 @@ def read_matrix(path: Path, shape: tuple[int, ...]) -> NDArray[np.float64]:
     Raises:
         SequenceError: the file can't be read, or holds another number of numbers.
     """
+    text = read_text_file(path, SequenceError, f"numbers of shape {shape}")
     try:
         with warnings.catch_warnings():
             # NumPy warns of an empty file; here that is an error of its own.
             warnings.simplefilter("ignore", UserWarning)
-            values = np.loadtxt(path, dtype=np.float64)
+            values = np.loadtxt(io.StringIO(text), dtype=np.float64)
     except (OSError, ValueError) as error:
         raise SequenceError(f"{path}: expected numbers of shape {shape}, cannot be read ({error})") from error
     entries = int(np.prod(np.abs(shape)))

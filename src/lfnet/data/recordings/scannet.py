@@ -225,8 +225,10 @@ class _Recording:
         """Depth of a frame for every pixel of its picture, metres."""
         content = self._content(entry.offset + entry.colour_bytes, entry.depth_bytes)
         if self._depth_kind == "zlib_ushort":
+            expected = 2 * int(np.prod(self._depth_size))
             try:
-                content = zlib.decompress(content)
+                # A byte more than expected shows that there are more; a frame may inflate to a thousand times its size.
+                content = zlib.decompressobj().decompress(content, expected + 1)
             except zlib.error as error:
                 raise SequenceError(f"{self._place(entry)}: its depth is damaged ({error})") from error
         raw = self._numbers(entry, content, np.dtype("<u2"), self._depth_size[::-1], "depth")

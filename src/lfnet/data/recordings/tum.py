@@ -16,6 +16,7 @@ from lfnet.data.depth_maps import read_depth_png
 from lfnet.data.frames import Frame, FrameSet, SequenceError
 from lfnet.data.left_out import LeftOut, made_of_usable
 from lfnet.data.recordings.calibration import check_intrinsics, invert_pose, read_matrix
+from lfnet.files.reading import read_text_file
 from lfnet.geometry.quaternion import rotation_from_quaternion
 from lfnet.images import image_size, read_image
 
@@ -148,10 +149,7 @@ def associate(
 
 
 def _read_lines(path: Path, columns: int, expected: str) -> list[list[str]]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SequenceError(f"{path}: cannot be read ({error}); a TUM sequence has it") from error
+    lines = read_text_file(path, SequenceError, "a table of a TUM sequence").splitlines()
     rows = []
     for number, line in enumerate(lines, 1):
         words = line.replace(",", " ").split()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lfnet.errors import UserError
 from lfnet.files.containment import stays_inside
-from lfnet.files.hdf5_reading import open_hdf5, read_array, read_numbers, read_texts
+from lfnet.files.hdf5_reading import has, open_hdf5, read_array, read_numbers, read_texts
 
 FORMAT = "lfnet-pairs"
 VERSION = 1
@@ -155,7 +155,7 @@ def check_pair_table(table: PairTable, source: str | Path) -> None:
 
 
 def _column(file: h5py.File, name: str, kind: type[np.generic], remedy: str) -> NDArray[Any]:
-    column = read_array(file, name, PairTableError, remedy) if name in file else None
+    column = read_array(file, name, PairTableError, remedy) if has(file, name, PairTableError) else None
     if column is None or column.ndim != 1:
         raise PairTableError(f"{file.filename}: expected a dataset {name} of one dimension; {remedy}")
     with np.errstate(invalid="ignore"):

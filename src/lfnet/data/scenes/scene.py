@@ -9,7 +9,6 @@ scene/pairs.h5          table of pairs
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -28,6 +27,7 @@ from lfnet.data.scenes.pair_table import PairTable, PairTableError, read_pair_ta
 from lfnet.errors import UserError
 from lfnet.files.containment import inside, stays_inside
 from lfnet.files.hdf5_reading import open_hdf5, read_array
+from lfnet.files.reading import read_json_file
 from lfnet.images import read_image
 
 FORMAT = "lfnet-scene"
@@ -109,8 +109,8 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / "manifest.json"
     if not path.is_file():
         raise SceneError(f"{folder}: no scene (no manifest.json in it); make one with `lfnet prepare`")
+    manifest = read_json_file(path, SceneError, "the manifest of a scene")
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
         known = manifest["format"] == FORMAT
         version = manifest["version"]
         places = [manifest["pictures"], manifest["depth"]]

@@ -18,6 +18,7 @@ from lfnet.data.recordings.calibration import check_intrinsics
 from lfnet.errors import UserError, one_line
 from lfnet.evaluation.data.measured_frames import evenly
 from lfnet.evaluation.data.pairs import Dataset, EvaluationPair, RelativePose
+from lfnet.files.reading import read_text_file
 from lfnet.images import image_size, read_image, shrink, shrunk_size
 
 if TYPE_CHECKING:
@@ -154,10 +155,7 @@ def open_pair_list(path: Path, settings: DataSettings) -> Dataset:
     """
     skipped: list[str] = []
     listed: list[ListedPair] = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: expected a list of pairs as text, got something else") from error
+    lines = read_text_file(path, UserError, "a list of pairs").splitlines()
     for number, line in enumerate(lines, 1):
         words = line.split()
         if not words or words[0].startswith("#"):

@@ -1,0 +1,1 @@
+"""Faults on purpose: failing file operations, kills, and spoiled inputs."""
