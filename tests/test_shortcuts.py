@@ -75,7 +75,7 @@ def test_what_is_no_picture_is_said(camera: NDArray[np.uint8], tiny_weights: Pat
         lfnet.extract([camera], tiny_weights)
     with pytest.raises(lfnet.ImageError, match=r"none\.jpg"):
         lfnet.extract(tmp_path / "none.jpg", tiny_weights)
-    with pytest.raises(ValueError, match=r"mask: expected \(256, 256\)"):
+    with pytest.raises(ValueError, match=r"mask: expected the size of its image \(256, 256\)"):
         lfnet.extract(camera, tiny_weights, mask=np.ones((3, 3)))
     with pytest.raises(ValueError, match=r"got None, which is what cv2\.imread gives"):
         lfnet.extract(None, tiny_weights)  # type: ignore[arg-type]

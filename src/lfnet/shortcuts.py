@@ -83,11 +83,14 @@ def _extract_in_tiles(
 ) -> Features:
     settings, tiles = ExtractionSettings(max_keypoints=max_keypoints), TileSettings(tile)
     if not isinstance(picture, (str, os.PathLike)):
-        return model.extract_in_tiles(_pixels(picture, exif_rotate), mask=mask, settings=settings, tiles=tiles)
+        image = _pixels(picture, exif_rotate)
+        usable = None if mask is None else held_mask(mask, image.shape[:2])
+        return model.extract_in_tiles(image, mask=usable, settings=settings, tiles=tiles)
     if exif_rotate:
         raise UserError("exif_rotate: tiles are read as the file stores them; leave exif_rotate or tile out")
     with open_rows(Path(picture)) as rows:
-        return model.extract_in_tiles(rows, mask=mask, settings=settings, tiles=tiles)
+        usable = None if mask is None else held_mask(mask, (rows.size[1], rows.size[0]))
+        return model.extract_in_tiles(rows, mask=usable, settings=settings, tiles=tiles)
 
 
 def match(

@@ -95,7 +95,7 @@ def _read(path: Path, settings: str) -> Arrays | None:
             # Entries of earlier versions have a text that may make HDF5 loop for ever: they are computed anew.
             if variable is None or variable.length is None or read_text(file, "settings") != settings:
                 return None
-            return {str(name): read_array(file, name) for name in file}
+            return {name: read_array(file, name) for name in map(str, file)}
     except (UserError, KeyError):
         return None
 
