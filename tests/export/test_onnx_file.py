@@ -18,7 +18,7 @@ from lfnet.models.config import DescriptorConfig, ExtractionSettings, LFNetConfi
 from lfnet.models.lfnet import LFNet
 from lfnet.settings import config_from_dict
 from support.exported import shapes_unchecked
-from support.networks import lean_config, tiny_config, with_varied_norms
+from support.networks import chances_config, lean_config, tiny_config, with_varied_norms
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -96,6 +96,7 @@ def test_another_network_is_apart(tiny_file: Path, coffee: NDArray[np.uint8]) ->
 
 KINDS = {
     "lean": lean_config(),
+    "turned by chances": chances_config(),
     "square patches in octaves": dataclasses.replace(tiny_config(), octaves=(1.0, 0.7071, 0.25), octave_preference=1.0),
     "the paper's": LFNetConfig(descriptor=DescriptorConfig(channels=(4, 8, 8), hidden=16, dimension=32)),
 }
