@@ -36,7 +36,7 @@ def test_wheel_and_source_are_whole(tmp_path: Path) -> None:
         archive.extractall(tmp_path / "installed")
     for weights in lfnet.list_pretrained():
         assert (tmp_path / "installed" / "lfnet" / "weights" / f"{weights}.safetensors").is_file()
-    for file in ("page/index.html", "page/page.js", "samples/arch-1.jpg", "samples/README.md"):
+    for file in ("page/index.html", "page/page.js", "page/page.css", "page/icon.svg"):
         assert (tmp_path / "installed" / "lfnet" / "app" / file).is_file()
     code = f"import lfnet; print(lfnet.__file__, lfnet.list_pretrained() == {lfnet.list_pretrained()})"
     out = run(sys.executable, "-c", code, env={"PYTHONPATH": str(tmp_path / "installed"), "PATH": ""})

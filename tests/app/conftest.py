@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import resources
 
 import pytest
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 
+from lfnet.app.samples import sample_jpeg
 from lfnet.app.service import Service
 
 
@@ -24,5 +24,6 @@ def service() -> Iterator[Service]:
 
 @pytest.fixture(scope="session")
 def coffee_file() -> bytes:
-    """A sample picture, as it lies in the package: 600 x 400."""
-    return resources.files("lfnet.app").joinpath("samples/coffee.jpg").read_bytes()
+    """A sample picture: 600 x 400."""
+    pytest.importorskip("skimage")
+    return sample_jpeg("coffee")

@@ -145,7 +145,7 @@ def test_a_broken_file_is_told_and_the_rest_goes_on(browser: Browser, address: s
     assert problem(tab).startswith("broken.jpg: damaged or cut short")
     tab.drop("#frame", files["text"])
     tab.wait("document.querySelector('#problem').textContent.startsWith('notes.png: not a picture')")
-    assert text(tab, "#name-0") == "arch-1.jpg"
+    assert text(tab, "#name-0") == "motorcycle-left.jpg"
     tab.run("document.querySelector('#turn').focus()")
     tab.press(*RIGHT)
     assert abs(matched(tab, 21) - count) < count
@@ -163,8 +163,8 @@ def test_files_are_downloaded(browser: Browser, address: str, tmp_path: Path) ->
     tab.run("document.querySelector('#save-drawing').click()")
     arrived(tmp_path / "matches.png")
     with h5py.File(tmp_path / "features.h5", "r") as file:
-        assert hloc.list_names(file) == ["arch-1.jpg", "arch-2.jpg"]
-        assert len(hloc.read_features(file, "arch-2.jpg")) == 512
+        assert hloc.list_names(file) == ["motorcycle-left.jpg", "motorcycle-right.jpg"]
+        assert len(hloc.read_features(file, "motorcycle-right.jpg")) == 512
         assert "turned by 20 degrees" in str(file.attrs["pose_note"])
     assert len(np.load(tmp_path / "features.npz")["first_keypoints"]) == 512
     assert (tmp_path / "features.csv").read_text().count("\n") == 1025

@@ -58,7 +58,7 @@ def test_the_page_and_its_parts_are_served_under_a_strict_policy(client: TestCli
         assert "default-src 'none'; script-src 'self'; style-src 'self'" in policy
         assert "unsafe" not in policy
         assert answer.headers["x-content-type-options"] == "nosniff"
-    for address in ("/page.html", "/../pyproject.toml", "/samples/README.md", "/pictures/unknown"):
+    for address in ("/page.html", "/../pyproject.toml", "/samples/dog.jpg", "/pictures/unknown"):
         assert client.get(address).status_code in (404, 410), address
 
 

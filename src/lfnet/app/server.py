@@ -19,6 +19,7 @@ from lfnet.app.decoder import LONGEST
 from lfnet.app.guard import Guard
 from lfnet.app.pictures import ForgottenError
 from lfnet.app.requests import DownloadRequest, MatchRequest, TargetRequest, read_request
+from lfnet.app.samples import NAMES, sample_jpeg
 from lfnet.app.service import BusyError, Service, SupersededError
 from lfnet.app.worker import WorkerError
 from lfnet.errors import UserError, one_line
@@ -35,11 +36,6 @@ PAGE = {
     "/page.js": ("page/page.js", "text/javascript; charset=utf-8"),
     "/drawing.js": ("page/drawing.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("page/icon.svg", "image/svg+xml"),
-    "/samples/arch-1.jpg": ("samples/arch-1.jpg", "image/jpeg"),
-    "/samples/arch-2.jpg": ("samples/arch-2.jpg", "image/jpeg"),
-    "/samples/site-1.jpg": ("samples/site-1.jpg", "image/jpeg"),
-    "/samples/site-2.jpg": ("samples/site-2.jpg", "image/jpeg"),
-    "/samples/coffee.jpg": ("samples/coffee.jpg", "image/jpeg"),
 }
 """Every file that is served: its address, its place in the package, and its type."""
 
@@ -90,6 +86,7 @@ class Routes:
         """The routes, files of the page among them."""
         return [
             *(Route(address, _file(*file)) for address, file in PAGE.items()),
+            *(Route(f"/samples/{name}.jpg", _sample(name)) for name in NAMES),
             Route("/about", self.about),
             Route("/pictures", self.upload, methods=["POST"]),
             Route("/pictures/{token}", self.picture, methods=["GET"]),
@@ -223,6 +220,13 @@ def _file(place: str, media_type: str) -> Callable[[Request], Any]:
 
     async def answer(_: Request) -> Response:
         return Response(content, headers={"content-type": media_type})
+
+    return answer
+
+
+def _sample(name: str) -> Callable[[Request], Any]:
+    async def answer(_: Request) -> Response:
+        return Response(await run_sync(sample_jpeg, name), media_type="image/jpeg")
 
     return answer
 

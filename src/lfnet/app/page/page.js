@@ -4,8 +4,8 @@ import { draw, layout, lines, placed } from "/drawing.js";
 
 const PAUSE = 60, PAINT_PAUSE = 350, NEAR = 16;
 const SAMPLES = {
-  arch: { files: ["arch-1.jpg", "arch-2.jpg"], turn: 20, zoom: 0 },
-  site: { files: ["site-1.jpg", "site-2.jpg"], turn: -75, zoom: 0 },
+  motorcycle: { files: ["motorcycle-left.jpg", "motorcycle-right.jpg"], turn: 20, zoom: 0 },
+  cat: { files: ["cat.jpg"], turn: -75, zoom: 0 },
   coffee: { files: ["coffee.jpg"], turn: 50, zoom: -0.5 },
 };
 const STAGES = [["turn", "turn and zoom"], ["detect", "detect"], ["describe", "describe"], ["match", "match"], ["verify", "verify"]];
@@ -354,7 +354,7 @@ async function begin() {
     state.limits = await (await ask("/about")).json();
     const names = [...state.limits.weights].sort((a, b) => (b === "lfnet-lean") - (a === "lfnet-lean"));
     id("weights").replaceChildren(...names.map((name) => Object.assign(document.createElement("option"), { value: name, textContent: name })));
-    await takeSample("arch");
+    await takeSample("motorcycle");
   } catch (error) {
     tellProblem(error.message);
   }
