@@ -20,6 +20,7 @@ from lfnet.data.renders.rendered_scenes import RenderedScenes
 from lfnet.evaluation.results import describe_environment
 from lfnet.training.branches import apply_gradients, two_branch_step
 from lfnet.training.config import TrainConfig, build_config, default_tables, read_tables
+from lfnet.training.draws import Draws
 from lfnet.training.loop import new_state, train_step
 
 PARTS = ("data", "forward", "backward", "optimiser")
@@ -41,7 +42,7 @@ def measure_parts(config: TrainConfig, loader: PairLoader, device: torch.device,
         batch = loader.load(step).to(device)
         marks.append(_now(device))
         precision = getattr(torch, config.optimizer.precision)
-        result = two_branch_step(state.model, batch, config.strategy, step, state.generator, precision)
+        result = two_branch_step(state.model, batch, config.strategy, step, Draws(state.generator), precision)
         marks.append(_now(device))
         apply_gradients(state.model, result)
         marks.append(_now(device))

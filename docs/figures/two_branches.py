@@ -22,6 +22,7 @@ from lfnet.geometry.sampling import sample
 from lfnet.models.lfnet import LFNet
 from lfnet.reports.canvas import BLUE, INK, ORANGE, Colour, Picture, blank, text_width, write_text
 from lfnet.training.branches import StrategyConfig, two_branch_step
+from lfnet.training.draws import Draws
 
 FOCAL_LENGTH, BASELINE = 994.978, 0.193001
 CENTRE_LEFT, CENTRE_RIGHT = (311.193, 254.877), (342.279, 254.877)
@@ -107,7 +108,7 @@ def arrow(canvas: Picture, start: tuple[int, int], end: tuple[int, int], label: 
 def draw(model: LFNet, pair: Pair) -> Picture:
     """Two rows: view j paints, view i learns."""
     strategy = StrategyConfig(keypoints=200, pixels_per_point=150.0)
-    result = two_branch_step(model, pair, strategy, 0, torch.Generator().manual_seed(0))
+    result = two_branch_step(model, pair, strategy, 0, Draws(torch.Generator().manual_seed(0)))
     target = result.directions[0].target
     scores_i, scores_j = (seen.maps.scores for seen in result.views)
     warped = sample(scores_j, pair.warp().grid().points).view_as(target.scores)

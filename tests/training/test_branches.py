@@ -32,6 +32,7 @@ from lfnet.training.branches import (
     through_counted,
     two_branch_step,
 )
+from lfnet.training.draws import Draws
 from lfnet.training.losses import (
     triplet_loss,
 )
@@ -55,7 +56,7 @@ def test_what_is_painted_is_constant_for_an_unshared_painter(model: LFNet, pair:
     # The losses must be able to be felt everywhere, scales included.
     mine, theirs = see(model, [pair.a], STRATEGY)[0], see(painter, [pair.b], STRATEGY)[0]
     assert theirs.maps.scores.requires_grad
-    direction = learn_and_paint(model, mine, theirs, pair.warp(), STRATEGY, seeded())
+    direction = learn_and_paint(model, mine, theirs, pair.warp(), STRATEGY, Draws(seeded()))
     assert int(direction.target.present.sum()) > 5
     assert not any(each.requires_grad for each in direction.target)
     for name in ("image", "orientation", "scale"):
@@ -70,7 +71,7 @@ def test_what_is_painted_is_constant_for_an_unshared_painter(model: LFNet, pair:
 
 
 def test_each_loss_trains_its_own_network(model: LFNet, pair: Pair) -> None:
-    result = two_branch_step(model, pair, STRATEGY, 0, seeded())
+    result = two_branch_step(model, pair, STRATEGY, 0, Draws(seeded()))
     detector, descriptor = list(model.detector.parameters()), list(model.descriptor.parameters())
     of_detector = torch.autograd.grad(result.detector_loss, detector, retain_graph=True, allow_unused=True)
     of_descriptor = torch.autograd.grad(result.losses["triplet"], descriptor, retain_graph=True, allow_unused=True)
@@ -92,7 +93,7 @@ def test_detector_loss_is_the_weighted_sum_of_both_directions(model: LFNet, pair
     strategy = dataclasses.replace(
         STRATEGY, image_weight=2.0, orientation_weight=0.5, scale_weight=0.7, pair_weight=0.3
     )
-    result = two_branch_step(model, pair, strategy, 0, seeded())
+    result = two_branch_step(model, pair, strategy, 0, Draws(seeded()))
     for name, value in result.losses.items():
         halves = [direction.losses[name] for direction in result.directions]
         assert float(value.detach()) == pytest.approx(float((halves[0] + halves[1]).detach()) / 2)
@@ -106,7 +107,7 @@ def test_detector_loss_is_the_weighted_sum_of_both_directions(model: LFNet, pair
 
 def test_swapping_the_views_swaps_the_directions(model: LFNet, pair: Pair) -> None:
     model.eval()
-    there, back = (two_branch_step(model, each, STRATEGY, 0, seeded()) for each in (pair, pair.swapped()))
+    there, back = (two_branch_step(model, each, STRATEGY, 0, Draws(seeded())) for each in (pair, pair.swapped()))
     for name in ("image", "orientation", "scale", "pair"):
         assert float(there.losses[name]) == pytest.approx(float(back.losses[name]), rel=1e-2), name
         assert float(there.directions[0].losses[name]) == pytest.approx(
@@ -121,7 +122,7 @@ def test_pair_loss_reaches_the_detector_through_the_spatial_transformer(pair: Pa
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = LFNet(dataclasses.replace(config, keypoints=keypoints)).train()
-    result = two_branch_step(model, pair, STRATEGY, 0, seeded())
+    result = two_branch_step(model, pair, STRATEGY, 0, Draws(seeded()))
     gradients = reached(result.losses["pair"], model.detector)
     assert "orientation.weight_conv.weight" in gradients
     assert "scale_space.score_convs.0.weight" in gradients
@@ -144,7 +145,7 @@ def test_pair_loss_spares_j_and_triplet_loss_trains_all_three_inputs() -> None:
     correspondences = Correspondences(
         keypoints, places, ones, torch.ones(1, 12, 2), counts, torch.eye(2).expand(1, 12, 2, 2)
     )
-    losses = descriptor_losses(mine, theirs, correspondences, STRATEGY, 0, generator)
+    losses = descriptor_losses(mine, theirs, correspondences, STRATEGY, 0, Draws(generator))
     to_mine, to_theirs = torch.autograd.grad(losses["pair"], (mine, theirs), retain_graph=True, allow_unused=True)
     assert bool(to_mine[0, :9].any(-1).all())
     assert not bool(to_mine[0, 9:].any())
@@ -162,7 +163,7 @@ def test_pair_loss_spares_j_and_triplet_loss_trains_all_three_inputs() -> None:
 
 
 def test_positives_are_taken_at_the_warped_places(model: LFNet, pair: Pair) -> None:
-    result = two_branch_step(model, pair, STRATEGY, 0, seeded())
+    result = two_branch_step(model, pair, STRATEGY, 0, Draws(seeded()))
     found = result.directions[0].correspondences
     counts = found.counts[0]
     assert int(counts.sum()) > 3
@@ -209,7 +210,7 @@ def test_orientations_of_j_give_way_only_where_they_disagree(model: LFNet, pair:
     theirs = torch.tensor([[[math.cos(near), math.sin(near)], [math.cos(far), math.sin(far)]]])
     keypoints = Keypoints(torch.zeros(1, 2, 2), ones, ones, mine, counts, ones)
     found = Correspondences(keypoints, torch.zeros(1, 2, 2), ones, theirs, counts, jacobian)
-    result = two_branch_step(model, pair, STRATEGY, 0, seeded())
+    result = two_branch_step(model, pair, STRATEGY, 0, Draws(seeded()))
     direction = result.directions[0]._replace(correspondences=found)
     assert agreeing(direction, 180) is direction
     directions = agreeing(direction, 25).correspondences.orientations_j
@@ -225,7 +226,7 @@ def lean_pair_step(pair: Pair) -> tuple[LFNet, StepResult]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = LFNet(lean_config())
-    return model, two_branch_step(model, pair, strategy, 0, seeded())
+    return model, two_branch_step(model, pair, strategy, 0, Draws(seeded()))
 
 
 def test_a_lean_step_trains_all_of_both_networks(pair: Pair) -> None:
@@ -270,10 +271,10 @@ def test_chances_of_angles_are_carried_along_the_warp() -> None:
 def test_the_descriptor_s_loss_teaches_chances_of_angles(pair: Pair) -> None:
     strategy = StrategyConfig(keypoints=32, descriptor_loss="dual_softmax", orientation_loss="agreement")
     model = LFNet(chances_config())
-    result = two_branch_step(model, pair, strategy, 0, seeded())
+    result = two_branch_step(model, pair, strategy, 0, Draws(seeded()))
     assert "angles.score.weight" in reached(result.losses["dual_softmax"], model.descriptor)
     apart = model_with_best_angles(model)
-    result = two_branch_step(apart, pair, strategy, 0, seeded())
+    result = two_branch_step(apart, pair, strategy, 0, Draws(seeded()))
     assert not any(name.startswith("angles") for name in reached(result.losses["dual_softmax"], apart.descriptor))
 
 
@@ -291,7 +292,7 @@ def test_both_branches_choose_by_score_and_contrast(pair: Pair) -> None:
         view = see(model, (pair.a, pair.b), STRATEGY)[0]
     weight = local_contrast(normalize_pictures(pair.a.image, pair.a.valid), pair.a.valid)
     torch.testing.assert_close(view.ranked.scores, view.maps.scores * weight)
-    result = two_branch_step(model, pair, STRATEGY, 0, seeded())
+    result = two_branch_step(model, pair, STRATEGY, 0, Draws(seeded()))
     keypoints = result.directions[0].correspondences.keypoints
     places = [
         select_peaks(maps.scores, view.usable & result.directions[0].target.visible, STRATEGY.keypoints, 5)[0]
@@ -315,7 +316,8 @@ def test_positives_are_disturbed_as_far_as_told(model: LFNet, pair: Pair) -> Non
     model.eval()
     strategy = dataclasses.replace(STRATEGY, positive_jitter=1.5)
     steady, moved = (
-        two_branch_step(model, pair, each, 0, seeded()).directions[0].correspondences for each in (STRATEGY, strategy)
+        two_branch_step(model, pair, each, 0, Draws(seeded())).directions[0].correspondences
+        for each in (STRATEGY, strategy)
     )
     assert torch.equal(steady.counts, moved.counts)
     assert torch.equal(steady.orientations_j, moved.orientations_j)
@@ -326,8 +328,8 @@ def test_positives_are_disturbed_as_far_as_told(model: LFNet, pair: Pair) -> Non
 def test_a_batch_is_the_mean_of_its_pairs(model: LFNet, camera: NDArray[np.uint8]) -> None:
     model.eval()
     pairs = [PicturePairs([camera], GeometricConfig(rotation=40.0), 64).sample(seeded(seed)) for seed in (3, 4)]
-    alone = [two_branch_step(model, each, STRATEGY, 0, seeded()) for each in pairs]
-    together = two_branch_step(model, concatenate_pairs(pairs), STRATEGY, 0, seeded())
+    alone = [two_branch_step(model, each, STRATEGY, 0, Draws(seeded())) for each in pairs]
+    together = two_branch_step(model, concatenate_pairs(pairs), STRATEGY, 0, Draws(seeded()))
     mean = sum(float(each.losses["image"].detach()) for each in alone) / 2
     assert float(together.losses["image"].detach()) == pytest.approx(mean, rel=1e-4)
     counts = torch.cat([each.directions[0].correspondences.counts for each in alone])

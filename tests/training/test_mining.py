@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from lfnet.training.draws import Draws
 from lfnet.training.mining import candidate_count, choose_negatives
 from support.tensors import seeded
 
@@ -29,7 +30,7 @@ def test_negatives_are_among_the_hardest_and_never_near() -> None:
         allowed[b, k, far[:hardest]] = True
     drawn = np.zeros_like(allowed)
     for _ in range(150):
-        chosen, has = choose_negatives(anchors, candidates, places, counts, radius, hardest, generator)
+        chosen, has = choose_negatives(anchors, candidates, places, counts, radius, hardest, Draws(generator))
         assert torch.equal(has, counts)
         for b, k in zip(*np.nonzero(counts.numpy()), strict=True):
             drawn[b, k, int(chosen[b, k])] = True
@@ -42,9 +43,9 @@ def test_an_anchor_without_far_candidates_has_no_negative() -> None:
     places = torch.tensor([[[0.0, 0.0], [1.0, 0.0], [50.0, 0.0]]])
     anchors = torch.randn(1, 3, 4, generator=seeded())
     counts = torch.tensor([[True, True, False]])
-    _, has = choose_negatives(anchors, anchors, places, counts, 10.0, 5, seeded())
+    _, has = choose_negatives(anchors, anchors, places, counts, 10.0, 5, Draws(seeded()))
     assert has.tolist() == [[False, False, False]]
-    chosen, has = choose_negatives(anchors, anchors, places, counts | True, 10.0, 5, seeded())
+    chosen, has = choose_negatives(anchors, anchors, places, counts | True, 10.0, 5, Draws(seeded()))
     assert has.tolist() == [[True, True, True]]
     assert chosen[0, :2].tolist() == [2, 2]
     assert int(chosen[0, 2]) in (0, 1)

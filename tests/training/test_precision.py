@@ -18,6 +18,7 @@ from lfnet.models.config import LFNetConfig
 from lfnet.models.descriptor import Descriptor
 from lfnet.models.lfnet import LFNet
 from lfnet.training.branches import StrategyConfig, two_branch_step
+from lfnet.training.draws import Draws
 from support.networks import lean_config, tiny_config
 
 LEAN = dataclasses.replace(lean_config(), contrast_preference=1.0)
@@ -47,7 +48,7 @@ def test_only_the_networks_run_in_bfloat16(
     blurs = autocast_during(monkeypatch, filters, "separable")
     descriptors = [autocast_during(monkeypatch, Descriptor, part) for part in parts]
     strategy = StrategyConfig(keypoints=16)
-    result = two_branch_step(LFNet(config), pair, strategy, 0, generator, torch.bfloat16)
+    result = two_branch_step(LFNet(config), pair, strategy, 0, Draws(generator), torch.bfloat16)
     assert warps
     assert jacobians
     assert blurs

@@ -16,6 +16,7 @@ from lfnet.settings import ConfigError
 _PLACES = {
     "steps": "optimizer.steps",
     "batch": "optimizer.batch",
+    "accumulate": "optimizer.accumulate",
     "size": "data.size",
     "keypoints": "strategy.keypoints",
     "seed": "seed",
@@ -40,13 +41,15 @@ class Command:
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("run")
     """Folder of the run."""
     resume: bool = False
-    """Go on from the last checkpoint of the output folder."""
+    """Go on from the last checkpoint of the output folder. Under torchrun, start where there is none yet."""
     init: str | None = None
     """Weights to start from, by name or path: fine-tuning. Their architecture is taken over."""
     steps: int | None = None
     """Training steps in all."""
     batch: int | None = None
-    """Pairs in a step."""
+    """Pairs in a batch, of all processes together."""
+    accumulate: int | None = None
+    """Batches in a step, whose gradients are averaged."""
     pictures: tuple[str, ...] = ()
     """Pictures, or folders of them, to make pairs of by random homographies and to texture rendered scenes with; in
     place of the configuration's."""
@@ -92,6 +95,7 @@ def run(command: Command) -> int:
     """Train, and say where the best weights are."""
     from tqdm import tqdm
 
+    from lfnet.distributed.processes import joined
     from lfnet.models.weights import describe_weights
     from lfnet.training.config import build_config, default_tables, read_tables
     from lfnet.training.loop import Progress, train
@@ -106,8 +110,11 @@ def run(command: Command) -> int:
         settings = build_config(tables, command.overrides())
     except ConfigError as error:
         raise ConfigError(f"config {command.config}: {error}" if command.config else str(error)) from error
-    device = str(command.machine.pick())
-    with tqdm(total=settings.optimizer.steps, unit="step", dynamic_ncols=True, disable=None) as bar:
+    steps = settings.optimizer.steps
+    with (
+        joined(command.machine.pick()) as processes,
+        tqdm(total=steps, unit="step", dynamic_ncols=True, disable=None if processes.leads else True) as bar,
+    ):
 
         def show(progress: Progress) -> None:
             bar.update(progress.step - bar.n)
@@ -120,11 +127,13 @@ def run(command: Command) -> int:
             command.output,
             resume=command.resume,
             init=command.init,
-            device=device,
+            device=str(processes.device),
             progress=show,
             say=bar.write,
+            processes=processes,
         )
-    print(f"best weights: {best}")
+    if processes.leads:
+        print(f"best weights: {best}")
     return 0
 
 

@@ -205,6 +205,7 @@ class PairLoader:
         batch: pairs in a batch.
         seed: with the step and the index in the batch it decides every sample.
         device: where light is varied, and the batches are.
+        indices: of the samples that are drawn, where other processes draw the rest; None: 0 to before `batch`.
     """
 
     def __init__(
@@ -214,10 +215,11 @@ class PairLoader:
         batch: int,
         seed: int,
         device: torch.device | str = "cpu",
+        indices: Sequence[int] | None = None,
     ) -> None:
         self.sources = list(sources)
         self.photometric = photometric
-        self.batch = batch
+        self.indices = range(batch) if indices is None else indices
         self.seed = seed
         self.device = device
         self._shares = torch.tensor([source.share for source in sources], dtype=torch.float64)
@@ -236,7 +238,7 @@ class PairLoader:
         """The batch of a step."""
         chooser = sample_generator(self.seed, step, 0)
         source = self.sources[int(torch.multinomial(self._shares, 1, generator=chooser))].source
-        generators = [sample_generator(self.seed, step, index + 1) for index in range(self.batch)]
+        generators = [sample_generator(self.seed, step, index + 1) for index in self.indices]
         if isinstance(source, BatchSource):
             pairs = source.sample_each(generators)
         else:

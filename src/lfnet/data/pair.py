@@ -74,6 +74,18 @@ class Pair:
             depth_tolerance,
         )
 
+    def split(self, parts: int) -> list[Pair]:
+        """The batch in so many equal parts, in order.
+
+        Raises:
+            ValueError: it has no such parts.
+        """
+        number = len(self.a.image)
+        if number % parts:
+            raise ValueError(f"parts: expected a divisor of {number} pairs, got {parts}")
+        size = number // parts
+        return [_map_pair(self, lambda tensor, at=at: tensor[at : at + size]) for at in range(0, number, size)]
+
     def to(self, device: torch.device | str) -> Pair:
         """Return the pair with every tensor on `device`."""
         return _map_pair(self, lambda tensor: tensor.to(device))

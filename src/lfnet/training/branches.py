@@ -33,6 +33,7 @@ from lfnet.models.lfnet import LFNet
 from lfnet.models.orientation import angle_weights, best_angles
 from lfnet.models.patches import Mosaic
 from lfnet.settings import require_at_least
+from lfnet.training.draws import Draws
 from lfnet.training.losses import (
     agreement_loss,
     angle_loss,
@@ -162,21 +163,21 @@ def two_branch_step(
     pair: Pair,
     strategy: StrategyConfig,
     step: int,
-    generator: torch.Generator,
+    draws: Draws,
     precision: torch.dtype = torch.float32,
 ) -> StepResult:
     """Both directions of the strategy on one batch of pairs.
 
     Args:
         step: number of the training step, which anneals the negatives.
-        generator: on the CPU, for the random choice among hard negatives.
+        draws: for the random choice among hard negatives, and for `positive_jitter`.
         precision: of the convolutions: float32, or bfloat16 by autocast.
     """
     view_a, view_b = see(model, (pair.a, pair.b), strategy, precision)
     views = [(view_a, view_b), (view_b, view_a)]
     warps = [pair.warp(strategy.depth_tolerance), pair.swapped().warp(strategy.depth_tolerance)]
     directions = [
-        learn_and_paint(model, learner, painter, warp, strategy, generator)
+        learn_and_paint(model, learner, painter, warp, strategy, draws)
         for (learner, painter), warp in zip(views, warps, strict=True)
     ]
     if model.shared:
@@ -188,7 +189,7 @@ def two_branch_step(
 
     for number, (mine, theirs) in enumerate(zip(descriptors[::2], descriptors[1::2], strict=True)):
         direction = directions[number]
-        losses = descriptor_losses(mine, theirs, direction.correspondences, strategy, step, generator)
+        losses = descriptor_losses(mine, theirs, direction.correspondences, strategy, step, draws)
         shown = (mine.detach(), theirs.detach())
         directions[number] = direction._replace(losses={**direction.losses, **losses}, descriptors=shown)
 
@@ -212,7 +213,7 @@ def learn_and_paint(
     painter: SeenView,
     j_from_i: Warp,
     strategy: StrategyConfig,
-    generator: torch.Generator,
+    draws: Draws,
 ) -> Direction:
     """One direction up to the descriptors: paint the target, compare the maps, find the correspondences."""
     nms_size = model.config.keypoints.nms_size
@@ -227,7 +228,7 @@ def learn_and_paint(
         strategy.subpixel_targets,
     )
     losses = detector_losses(learner.maps, target, model.config.scale_space.reach, strategy.sharpening_weight > 0)
-    correspondences = correspond(model, learner, painter, j_from_i, target.visible, strategy, generator)
+    correspondences = correspond(model, learner, painter, j_from_i, target.visible, strategy, draws)
     return Direction(target, correspondences, losses)
 
 
@@ -277,7 +278,7 @@ def correspond(
     j_from_i: Warp,
     visible: Bool[Tensor, "B 1 H W"],
     strategy: StrategyConfig,
-    generator: torch.Generator,
+    draws: Draws,
 ) -> Correspondences:
     """Keypoints of i where j sees them, and where they are in j, with j's own scale and orientation there."""
     keypoints = detect_keypoints(learner.ranked, learner.usable & visible, strategy.keypoints, model.config.keypoints)
@@ -287,7 +288,7 @@ def correspond(
         scales_j = sample(painter.maps.scales, points_j, mode="nearest")[..., 0]
         orientations_j = orientations_at(painter.maps, points_j)
         if strategy.positive_jitter > 0:
-            noise = torch.randn(points_j.shape, generator=generator).to(points_j.device)
+            noise = draws.normal(points_j.shape).to(points_j.device)
             points_j = points_j + strategy.positive_jitter * noise
         counts = keypoints.present & warped.visible & (scales_j > 0)
         jacobian = j_from_i.jacobian(keypoints.points)
@@ -441,7 +442,7 @@ def descriptor_losses(
     correspondences: Correspondences,
     strategy: StrategyConfig,
     step: int,
-    generator: torch.Generator,
+    draws: Draws,
 ) -> dict[str, Tensor]:
     """L_pair, and L_tri or what stands in its place, of one direction."""
     counts, places_j = correspondences.counts, correspondences.points_j
@@ -453,7 +454,7 @@ def descriptor_losses(
         )
         return losses
     hardest = candidate_count(step) if strategy.anneal_negatives else 1
-    index, has_negative = choose_negatives(mine, theirs, places_j, counts, strategy.negative_radius, hardest, generator)
+    index, has_negative = choose_negatives(mine, theirs, places_j, counts, strategy.negative_radius, hardest, draws)
     negatives = theirs.gather(1, index[..., None].expand_as(theirs))
     losses["triplet"] = triplet_loss(mine, theirs, negatives, has_negative, strategy.margin)
     return losses

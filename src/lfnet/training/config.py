@@ -29,7 +29,13 @@ class OptimizerConfig:
     steps: int = 50_000
     """Training steps in all."""
     batch: int = 6
-    """Pairs in a step."""
+    """Pairs in a batch, of all processes together; each takes an equal part."""
+    accumulate: int = 1
+    """Batches in a step, one after the other: their gradients are averaged, in the memory that one takes."""
+    batch_norm: Literal["own", "synchronised", "frozen"] = "own"
+    """Statistics by which features are normalised, where several processes train. "own": those of each process's pairs,
+    averaged at checkpoints; "synchronised": those of the pairs of all. "frozen", with any number of processes: those
+    that the weights came with, which stay."""
     learning_rate: float = 1e-3
     """Adam's (paper: 1e-3)."""
     schedule: Literal["constant", "cosine"] = "constant"
@@ -40,7 +46,7 @@ class OptimizerConfig:
     """Of the convolutions (autocast); losses, geometry and scale space stay in float32."""
 
     def __post_init__(self) -> None:
-        require_at_least(self, "optimizer", {"steps": 1, "batch": 1, "learning_rate": 0, "warmup": 0})
+        require_at_least(self, "optimizer", {"steps": 1, "batch": 1, "accumulate": 1, "learning_rate": 0, "warmup": 0})
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from lfnet.data.loader import PairLoader, build_sources, describe_sources
 from lfnet.data.pair import Pair
+from lfnet.distributed.batch_norm import freeze, statistics, synchronise
+from lfnet.distributed.processes import ALONE, Processes
 from lfnet.errors import UserError
 from lfnet.files.atomic import held, remove_leftovers
 from lfnet.models.lfnet import LFNet
@@ -27,6 +31,7 @@ from lfnet.training.checkpoint import (
     save_tensors,
 )
 from lfnet.training.config import OptimizerConfig, TrainConfig
+from lfnet.training.draws import Draws
 from lfnet.training.monitor import Monitor
 from lfnet.training.validation import validate
 
@@ -57,6 +62,7 @@ def train(
     device: str = "cpu",
     progress: Callable[[Progress], None] | None = None,
     say: Callable[[str], None] = print,
+    processes: Processes = ALONE,
 ) -> Path:
     """Run a training, or go on with one.
 
@@ -66,6 +72,7 @@ def train(
         init: weights (name or path) to start from instead of random ones; they must have the same architecture.
         progress: called after every step.
         say: called with each line of news.
+        processes: that train together; the one that leads validates, writes and reports.
 
     Returns:
         Path of the best weights by validation score.
@@ -73,17 +80,56 @@ def train(
     Raises:
         TrainingError: if a loss is no longer finite (the batch is saved), or `output` holds another run.
         CheckpointError, ConfigError, WeightsError: if what to start from does not fit.
-        OSError: another process trains in `output`, or the disk is full.
+        OSError: another run trains in `output`, or the disk is full.
+        LostProcessError: another process of this run ended, or does not answer.
     """
+    indices = own_indices(config.optimizer, processes)
+    tell = say if processes.leads else lambda line: None
+    if resume and processes.launched and not (output / LAST).exists():
+        tell(f"{output}: no checkpoint to resume from yet; starting")
+        resume = False
     _refuse_other_run(output, resume)
     place = torch.device(device)
     state = new_state(config, place) if init is None else start_from(config, init, place)
-    with held(output / LAST):
-        _refuse_other_run(output, resume)  # Which may have ended just now.
+    with held(output / LAST) if processes.leads else nullcontext():
+        _begin(state, config, output, resume, tell, processes)
+        return _run(state, config, output, place, indices, progress or (lambda news: None), say, processes)
+
+
+def _begin(
+    state: TrainingState,
+    config: TrainConfig,
+    output: Path,
+    resume: bool,
+    say: Callable[[str], None],
+    processes: Processes,
+) -> None:
+    """Bring the state to where it goes on, the same in each process."""
+    _refuse_other_run(output, resume)  # Which may have ended just now.
+    if processes.leads:
         remove_leftovers(output / "*")
-        if resume:
-            _resume(state, config, output / LAST)
-        return _run(state, config, output, place, resume, progress or (lambda news: None), say)
+    if resume:
+        _resume(state, config, output / LAST, say)
+    if not processes.agree(state.step):
+        raise TrainingError(f"{output}: processes would begin at different steps; all machines must see one folder")
+    if config.optimizer.batch_norm == "synchronised" and processes.count > 1:
+        synchronise(state.model, processes)
+
+
+def own_indices(config: OptimizerConfig, processes: Processes) -> list[int]:
+    """Which of a step's samples a process draws: its part of each batch, one batch after the other.
+
+    Raises:
+        ConfigError: the batch has no equal parts.
+    """
+    size, left = divmod(config.batch, processes.count)
+    if left:
+        raise ConfigError(
+            f"optimizer.batch: {config.batch} pairs cannot be shared by {processes.count} processes equally; "
+            f"expected a multiple, as --batch {processes.count}"
+        )
+    starts = [batch * config.batch + processes.rank * size for batch in range(config.accumulate)]
+    return [start + index for start in starts for index in range(size)]
 
 
 def _refuse_other_run(output: Path, resume: bool) -> None:
@@ -98,71 +144,142 @@ def _run(
     config: TrainConfig,
     output: Path,
     place: torch.device,
-    resume: bool,
+    indices: Sequence[int],
     progress: Callable[[Progress], None],
     say: Callable[[str], None],
+    processes: Processes,
 ) -> Path:
-    if resume:
-        say(f"resuming after step {state.step}")
-        if state.step >= config.optimizer.steps:
-            say(f"nothing to do: {state.step} steps are done, optimizer.steps is {config.optimizer.steps}")
     training, held_back = build_sources(config.data, str(place))
     sources = describe_sources(training)
-    for line in sources:
+    validated = [f"validation on {line.replace('of steps', 'of pairs')}" for line in describe_sources(held_back)]
+    for line in (*sources, *validated) if processes.leads else ():
         say(line)
-    for line in describe_sources(held_back):
-        say(f"validation on {line.replace('of steps', 'of pairs')}")
-    loader = PairLoader(training, config.data.photometric, config.optimizer.batch, config.seed, place)
+    optimizer = config.optimizer
+    loader = PairLoader(training, config.data.photometric, optimizer.batch, config.seed, place, indices)
     validation = PairLoader(held_back, config.data.photometric, 1, config.seed, place)
-    monitor = Monitor(output, state.step)
-    if not monitor.has_tensorboard:
+    monitor = Monitor(output, state.step) if processes.leads else None
+    if monitor is not None and not monitor.has_tensorboard:
         say("no TensorBoard events: pip install 'lfnet[train]' for them; metrics.csv has the same values")
     scores: dict[str, float] = {}
     # A CPU step needs the cores itself; a GPU is fed by as many workers as half the cores.
-    workers = 1 if place.type == "cpu" else max(1, (os.cpu_count() or 2) // 2)
-    for step, batch in loader.iterate(state.step, config.optimizer.steps, 2 * workers, workers):
+    workers = 1 if place.type == "cpu" else max(1, (os.cpu_count() or 2) // 2 // processes.here)
+    for step, batch in loader.iterate(state.step, optimizer.steps, 2 * workers, workers):
         for line in (*loader.news(), *validation.news()):
             say(line)
-        result = train_step(state, config, batch.to(place), output)
+        result = train_step(state, config, batch.to(place), output, processes)
         state.step = step + 1
+        due = state.step % config.validation.every == 0 or state.step == optimizer.steps
+        if due and optimizer.batch_norm == "own":
+            processes.average(statistics(state.model))
+        if monitor is None:
+            continue
         losses = {name: float(value.detach()) for name, value in result.losses.items()}
-        progress(Progress(state.step, config.optimizer.steps, losses, scores))
+        progress(Progress(state.step, optimizer.steps, losses, scores))
         monitor.step(state.step, result, losses)
-        if state.step % config.validation.every == 0 or state.step == config.optimizer.steps:
+        if due:
             scores = validate(state.model, validation, config.strategy, config.validation, place)
             monitor.validation(state.step, scores)
             monitor.pictures(state.step, batch, result)
             _keep(state, config, scores, sources, output)
             say(f"step {state.step}: " + ", ".join(f"{name} {value:.3f}" for name, value in scores.items()))
-    monitor.close()
+    if monitor is not None:
+        monitor.close()
     return output / BEST
 
 
-def train_step(state: TrainingState, config: TrainConfig, batch: Pair, output: Path | None = None) -> StepResult:
-    """One step of both optimisers on a batch.
+def train_step(
+    state: TrainingState,
+    config: TrainConfig,
+    batch: Pair,
+    output: Path | None = None,
+    processes: Processes = ALONE,
+) -> StepResult:
+    """One step of both optimisers.
+
+    Args:
+        batch: this process's pairs, of `optimizer.accumulate` batches one after the other.
+        output: folder that a batch which fails is kept in.
+        processes: that share the step.
+
+    Returns:
+        What is seen in the last batch, and the losses, averaged over batches and processes.
 
     Raises:
         TrainingError: if a loss or a gradient is not finite; no weight is changed, and the batch is in
             `output`/failed_batch.pt.
+        LostProcessError: another process ended, or does not answer.
     """
-    state.model.train()
-    if config.strategy.learns == "descriptor":
-        state.model.detector.eval().requires_grad_(False)
+    _set_modes(state.model, config)
     rate = learning_rate(config.optimizer, state.step)
     for optimizer in (state.detector_optimizer, state.descriptor_optimizer):
         for group in optimizer.param_groups:
             group["lr"] = rate
-    precision = getattr(torch, config.optimizer.precision)
-    result = two_branch_step(state.model, batch, config.strategy, state.step, state.generator, precision)
-    if not all(bool(torch.isfinite(value)) for value in result.losses.values()):
-        _fail("loss", state, batch, result, output)
-    apply_gradients(state.model, result)
-    gradients = [parameter.grad for parameter in state.model.parameters() if parameter.grad is not None]
-    if not bool(torch.isfinite(torch.stack([gradient.abs().sum() for gradient in gradients])).all()):
-        _fail("gradient", state, batch, result, output)
+    state.model.zero_grad()
+    draws = Draws(state.generator, processes.rank, processes.count)
+    *earlier, last = batch.split(config.optimizer.accumulate)
+    losses = [add_gradients(state, config, part, draws, output, processes).losses for part in earlier]
+    result = add_gradients(state, config, last, draws, output, processes)
+    losses.append(result.losses)
+    learning = [parameter for parameter in state.model.parameters() if parameter.requires_grad]
+    if processes.count > 1:  # Messages have the same length in each process, whatever its pairs reach.
+        for parameter in learning:
+            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+    gradients = [parameter.grad for parameter in learning if parameter.grad is not None]
+    own_are_finite = _finite(gradients)
+    processes.average(gradients)
+    if not _finite(gradients):
+        _fail("gradient", state, batch, result, None if own_are_finite else output, processes)
     state.detector_optimizer.step()
     state.descriptor_optimizer.step()
+    means = {name: torch.stack([each[name] for each in losses]).mean() for name in result.losses}
+    return result._replace(losses=means)
+
+
+def _set_modes(model: LFNet, config: TrainConfig) -> None:
+    model.train()
+    if config.optimizer.batch_norm == "frozen":
+        freeze(model)
+    if config.strategy.learns == "descriptor":
+        model.detector.eval().requires_grad_(False)
+
+
+def add_gradients(
+    state: TrainingState,
+    config: TrainConfig,
+    batch: Pair,
+    draws: Draws,
+    output: Path | None,
+    processes: Processes,
+) -> StepResult:
+    """The two-branch step on one of a step's batches; its share of the mean gradient is added to what is there.
+
+    Returns:
+        What this process saw, and the losses, averaged over processes.
+
+    Raises:
+        TrainingError, LostProcessError: as `train_step`.
+    """
+    precision = getattr(torch, config.optimizer.precision)
+    result = two_branch_step(state.model, batch, config.strategy, state.step, draws, precision)
+    losses = {name: value.detach().clone() for name, value in result.losses.items()}
+    own_are_finite = _finite(list(losses.values()))
+    processes.average(list(losses.values()))
+    result = result._replace(losses=losses)
+    # Before the gradients: those of a warp that is not finite read outside the images.
+    if not _finite(list(losses.values())):
+        _fail("loss", state, batch, result, None if own_are_finite else output, processes)
+    before = [parameter.grad for parameter in state.model.parameters()]
+    apply_gradients(state.model, result)
+    for parameter, sum_before in zip(state.model.parameters(), before, strict=True):
+        if parameter.grad is not None:
+            parameter.grad = parameter.grad / config.optimizer.accumulate
+        if sum_before is not None:
+            parameter.grad = sum_before if parameter.grad is None else sum_before + parameter.grad
     return result
+
+
+def _finite(values: Sequence[Tensor]) -> bool:
+    return bool(torch.isfinite(torch.stack([each.abs().sum() for each in values])).all())
 
 
 def learning_rate(config: OptimizerConfig, step: int) -> float:
@@ -215,12 +332,15 @@ def start_from(config: TrainConfig, init: str | Path, device: torch.device) -> T
     return state
 
 
-def _resume(state: TrainingState, config: TrainConfig, path: Path) -> None:
+def _resume(state: TrainingState, config: TrainConfig, path: Path, say: Callable[[str], None]) -> None:
     values, saved = read_checkpoint(path)
     for name in ("model", "strategy", "data", "seed"):
         if getattr(saved, name) != getattr(config, name):
             raise CheckpointError(f"checkpoint {path}: its settings [{name}] differ from those given; start a new run")
     restore(state, values, path)
+    say(f"resuming after step {state.step}")
+    if state.step >= config.optimizer.steps:
+        say(f"nothing to do: {state.step} steps are done, optimizer.steps is {config.optimizer.steps}")
 
 
 def _keep(
@@ -249,11 +369,13 @@ def _keep(
     save_checkpoint(output / LAST, state, config)
 
 
-def _fail(what: str, state: TrainingState, batch: Pair, result: StepResult, output: Path | None) -> None:
+def _fail(
+    what: str, state: TrainingState, batch: Pair, result: StepResult, output: Path | None, processes: Processes
+) -> None:
     losses = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in result.losses.items())
     where = ""
     if output is not None:
-        path = output / "failed_batch.pt"
+        path = output / ("failed_batch.pt" if processes.leads else f"failed_batch_{processes.rank}.pt")
         tensors = {"a": vars(batch.a), "b": vars(batch.b), "b_from_a": batch.b_from_a, "step": state.step}
         save_tensors(path, {**tensors, "model": state.model.state_dict()})
         where = f"; the batch and the model are in {path}"

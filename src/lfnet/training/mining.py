@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from lfnet.training.draws import Draws
+
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
@@ -28,7 +30,7 @@ def choose_negatives(
     counts: Bool[Tensor, "B K"],
     radius: float,
     hardest: int,
-    generator: torch.Generator,
+    draws: Draws,
 ) -> tuple[Int[Tensor, "B K"], Bool[Tensor, "B K"]]:
     """For each anchor the index of a negative, at random among the hardest far enough from its true place.
 
@@ -38,7 +40,7 @@ def choose_negatives(
         counts: which correspondences exist.
         radius: a candidate nearer than this to the true place is no negative, px.
         hardest: M, see `candidate_count`.
-        generator: on the CPU, so that every device draws alike.
+        draws: choose among the hardest.
 
     Returns:
         Indices into the candidates, and which anchors have a negative at all.
@@ -49,7 +51,7 @@ def choose_negatives(
     hardest = min(hardest, distances.shape[-1])
     values, index = distances.topk(hardest, dim=-1, largest=False)
     possible = torch.isfinite(values).sum(-1)
-    draws = torch.rand(possible.shape, generator=generator).to(possible.device)
-    drawn = torch.minimum((draws * possible).long(), (possible - 1).clamp_min(0))
+    chances = draws.uniform(possible.shape).to(possible.device)
+    drawn = torch.minimum((chances * possible).long(), (possible - 1).clamp_min(0))
     chosen = index.gather(-1, drawn[..., None])[..., 0]
     return chosen, counts & (possible > 0)
