@@ -19,6 +19,7 @@ from lfnet.features import Features
 from lfnet.files import hdf5_reading
 from lfnet.files.hdf5_reading import (
     find_group,
+    has,
     is_hdf5,
     open_hdf5,
     read_array,
@@ -85,6 +86,14 @@ def test_signatures_are_found_where_the_format_allows_them(tmp_path: Path, path:
     assert is_hdf5(tmp_path / "later.h5")
     assert not is_hdf5(tmp_path / "text")
     assert not is_hdf5(tmp_path / "missing")
+
+
+def test_what_is_in_a_group_that_is_not_there_is_not_there(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file.create_group("a/b")
+        assert has(file, "a/b")
+        assert not has(file, "a/c")
+        assert not has(file, "c/b")
 
 
 @pytest.mark.parametrize("alias", ["./a/b", "/a/b", "a//b", "a/b/", "a/./b", "", "a/b/numbers", "a/c", "a\0/b"])

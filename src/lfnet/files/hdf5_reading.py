@@ -154,8 +154,10 @@ def has(parent: h5py.Group, name: str, kind: type[UserError] = UserError) -> boo
     Raises:
         UserError: of that kind; the group is damaged.
     """
+    steps = name.encode().split(b"/")
     try:
-        return bool(parent.id.links.exists(name.encode()))
+        # Each group on the way must be there before HDF5 can be asked for what is in it.
+        return all(parent.id.links.exists(b"/".join(steps[: end + 1])) for end in range(len(steps)))
     except DAMAGE as error:
         raise kind(f"{parent.file.filename}: damaged ({one_line(error)}); {AGAIN}") from error
 
