@@ -60,7 +60,7 @@ def resolve_weights(name_or_path: str | Path) -> Path:
 def save_weights(
     path: str | Path, config: LFNetConfig, tensors: Mapping[str, Tensor], card: dict[str, Any] | None = None
 ) -> None:
-    """Write a model's weights, replacing the file in one step.
+    """Write a model's weights, replacing the file in one step; equal weights and facts are equal bytes.
 
     Args:
         config: of the network.
@@ -76,7 +76,17 @@ def save_weights(
         "card": json.dumps(card or {}, ensure_ascii=False),
     }
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, save(whole, metadata=header))
+    write_bytes(path, _sorted_texts(save(whole, metadata=header)))
+
+
+def _sorted_texts(content: bytes) -> bytes:
+    """The same safetensors file with its texts in order: the library's order changes from one save to the next."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # The tensors' bytes are aligned, as the library aligns them.
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def describe_weights(name_or_path: str | Path) -> dict[str, Any]:

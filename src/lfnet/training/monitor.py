@@ -28,7 +28,8 @@ class Monitor:
         self._output = output
         self._table = output / "metrics.csv"
         _drop_rows_after(self._table, step)
-        self._writer = _tensorboard(output, step)
+        self._events = output / "tensorboard"
+        self._writer = _tensorboard(self._events, step)
 
     @property
     def has_tensorboard(self) -> bool:
@@ -53,12 +54,14 @@ class Monitor:
         folder = self._output / "pictures"
         write_bytes(folder / f"step_{step:07d}.png", cv2.imencode(".png", sheet)[1].tobytes())
         if self._writer is not None:
-            self._writer.add_image("pair", sheet[..., ::-1].copy(), step, dataformats="HWC")
+            with naming(self._events):
+                self._writer.add_image("pair", sheet[..., ::-1].copy(), step, dataformats="HWC")
 
     def close(self) -> None:
         """Flush."""
         if self._writer is not None:
-            self._writer.close()
+            with naming(self._events):
+                self._writer.close()
 
     def _write(self, step: int, values: dict[str, float]) -> None:
         with naming(self._table), open(self._table, "a", newline="", encoding="utf-8") as file:
@@ -67,8 +70,9 @@ class Monitor:
                 writer.writerow(("step", "name", "value"))
             writer.writerows((step, name, f"{value:.6g}") for name, value in values.items())
         if self._writer is not None:
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, step)
+            with naming(self._events):
+                for name, value in values.items():
+                    self._writer.add_scalar(name, value, step)
 
 
 def _drop_rows_after(table: Path, step: int) -> None:
@@ -83,12 +87,12 @@ def _drop_rows_after(table: Path, step: int) -> None:
     write_bytes(table, text.getvalue().encode())
 
 
-def _tensorboard(output: Path, step: int) -> Any:
+def _tensorboard(events: Path, step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(output / "tensorboard"), purge_step=step + 1)
+    return SummaryWriter(str(events), purge_step=step + 1)
 
 
 @torch.no_grad()
