@@ -69,6 +69,14 @@ def test_samples_are_functions_of_seed_step_and_index(loader: PairLoader) -> Non
     assert torch.equal(alone.load(5).a.image[0], first.a.image[0])
 
 
+def test_processes_draw_parts_of_the_whole_batch(loader: PairLoader) -> None:
+    halves = loader.load(5).split(2)
+    parts = [PairLoader(loader.sources, loader.photometric, 2, 7, indices=[index]).load(5) for index in range(2)]
+    assert all(same(half, part) for half, part in zip(halves, parts, strict=True))
+    with pytest.raises(ValueError, match="expected a divisor of 2 pairs, got 3"):
+        loader.load(5).split(3)
+
+
 def test_batches_come_in_order_wherever_they_start(loader: PairLoader) -> None:
     whole = list(loader.iterate(0, 9, lookahead=3))
     assert [step for step, _ in whole] == list(range(9))

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from PIL import Image
 
 from lfnet.data.augment import GeometricConfig
 from lfnet.data.loader import DataConfig
+from lfnet.data.pair_sources import PicturePairs
 from lfnet.distributed.processes import Processes
 from lfnet.settings import ConfigError, config_to_dict
 from lfnet.training.checkpoint import read_checkpoint
 from lfnet.training.config import OptimizerConfig, TrainConfig, ValidationConfig
-from lfnet.training.loop import Progress, own_indices, train
+from lfnet.training.loop import Progress, TrainingError, new_state, own_indices, train, train_step
 from support.commands import linux_only
 from support.networks import STRATEGY, tiny_config
 from support.torchrun import start_torchrun
@@ -98,6 +100,35 @@ def test_the_samples_of_a_step_are_dealt_out_once() -> None:
     assert own_indices(optimizer, Processes()) == list(range(12))
     with pytest.raises(ConfigError, match=r"6 pairs cannot be shared by 4 processes.*--batch 4"):
         own_indices(optimizer, Processes(0, 4))
+
+
+class Unlike(Processes):
+    """A process whose others have values that are not finite, and begin elsewhere."""
+
+    def average(self, tensors: Sequence[torch.Tensor]) -> None:
+        for tensor in tensors:
+            tensor.fill_(torch.nan)
+
+    def agree(self, number: int) -> bool:
+        return False
+
+
+def test_values_of_another_process_that_are_not_finite_end_this_one(
+    config: TrainConfig, tmp_path: Path, camera: NDArray[np.uint8]
+) -> None:
+    """It keeps no batch: its own is not to blame."""
+    state = new_state(config, torch.device("cpu"))
+    before = [parameter.clone() for parameter in state.model.parameters()]
+    pair = PicturePairs([camera], GeometricConfig(), 96).sample(torch.Generator().manual_seed(0))
+    with pytest.raises(TrainingError, match="step 0: a loss is not finite"):
+        train_step(state, config, pair, tmp_path, Unlike(0, 2))
+    assert list(tmp_path.iterdir()) == []
+    assert all(torch.equal(old, new) for old, new in zip(before, state.model.parameters(), strict=True))
+
+
+def test_processes_that_begin_at_different_steps_are_refused(config: TrainConfig, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="different steps; all machines must see one folder"):
+        train(config, tmp_path, processes=Unlike(0, 2), say=lambda line: None)
 
 
 @pytest.mark.slow
