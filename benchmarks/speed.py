@@ -22,6 +22,7 @@ import numpy as np
 import torch
 import tyro
 
+import lfnet.models.descriptor
 import lfnet.models.network
 from lfnet.evaluation.data.stereo import motorcycle
 from lfnet.evaluation.methods.lfnet_extractor import LFNetExtractor
@@ -155,11 +156,11 @@ def stage_section(options: Options) -> list[dict[str, Any]]:
 
 STAGES: dict[str, tuple[object, str]] = {
     "detector": (LFNet, "detect"),
-    "keypoints": (LFNet, "_keypoints"),
+    "keypoints": (LFNet, "keypoints_of"),
     "choice": (lfnet.models.network, "choose"),
     "patches": (LFNet, "patches_at"),
     "orientation": (Descriptor, "angle_scores"),
-    "turning": (lfnet.models.network, "turned"),
+    "turning": (lfnet.models.descriptor, "turned"),
     "features of patches": (Descriptor, "begin"),
     "descriptor": (Descriptor, "finish"),
 }
