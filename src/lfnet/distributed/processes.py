@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -100,7 +100,6 @@ def joined(device: torch.device, patience: timedelta = PATIENCE) -> Iterator[Pro
 
     Raises:
         UserError: there are fewer GPUs than processes, one GPU is named for all, or the others are not found.
-        LostProcessError: another process fails at the end of the block.
     """
     if not (dist.is_available() and dist.is_torchelastic_launched()):
         yield Processes(device=device)
@@ -113,8 +112,10 @@ def joined(device: torch.device, patience: timedelta = PATIENCE) -> Iterator[Pro
         raise UserError(f"torchrun: the processes do not find each other ({one_line(error)[:200]})") from error
     processes = Processes(dist.get_rank(), dist.get_world_size(), place, here, launched=True)
     yield processes
-    # After an error there is nothing to wait for: the system closes what the others wait on.
-    processes.total(torch.zeros(1, device=place))
+    # After an error there is nothing to wait for: the system closes what the others wait on. Here the work is done:
+    # who leaves first may cut off the answer to this, and whoever failed is told by torchrun.
+    with suppress(LostProcessError):
+        processes.total(torch.zeros(1, device=place))
     dist.destroy_process_group()
 
 
