@@ -120,7 +120,7 @@ def test_a_list_of_pairs(tmp_path: Path) -> None:
     path.write_text("a.jpg b.jpg 0.7\n")
     with pytest.raises(hloc.FeatureFileError, match="line 1 has 3 words"):
         hloc.read_pairs(path)
-    with pytest.raises(hloc.FeatureFileError, match="No such file"):
+    with pytest.raises(hloc.FeatureFileError, match="no such file"):
         hloc.read_pairs(tmp_path / "none.txt")
     hloc.write_pairs(path, [("a 1.jpg", "b.jpg"), ("a#2.jpg", "b.jpg")])
     assert hloc.read_pairs(path) == [("a 1.jpg", "b.jpg"), ("a#2.jpg", "b.jpg")]
