@@ -14,11 +14,13 @@ check: lint
 test: lint
 	$(BIN)/python -m pytest --durations=15
 
-# Spoiled inputs for every reader: COUNT of each, from SEED. A failure is printed with what makes it again.
+# Spoiled inputs for every reader: COUNT of each, from SEED. A failure is printed with what makes it again. Then every
+# file operation of a command fails once, in each way of a disk, and commands are killed at moments that SEED draws.
 SEED ?= 0
 COUNT ?= 4000
 soak: $(VENV)/.dev-installed
 	$(BIN)/python tests/faults/fuzz.py --seed $(SEED) --count $(COUNT)
+	LFNET_SOAK=$(SEED) $(BIN)/python -m pytest tests/faults/test_operations.py tests/faults/test_kills.py
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .

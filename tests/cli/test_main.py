@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -460,6 +461,24 @@ def test_drawings_show_matches_where_they_are(camera: NDArray[np.uint8]) -> None
     assert small.shape == (100, 200 + 8 + 100, 3)
     with pytest.raises(ValueError, match=r"correct must have shape \(2,\)"):
         draw_matches(black, black, features, features, matches, [True])
+
+
+def test_errors_of_threads_are_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk that a library's thread meets is told by the command; a bug in a thread keeps its traceback."""
+    told: list[BaseException | None] = []
+    monkeypatch.setattr(threading, "excepthook", lambda failed: told.append(failed.exc_value))
+    monkeypatch.setattr(sys, "argv", ["lfnet", "--version"])
+    assert main() == 0
+
+    def fail(error: Exception) -> None:
+        raise error
+
+    bug = ValueError("a bug")
+    for error in (OSError(28, "No space left on device"), bug):
+        thread = threading.Thread(target=fail, args=(error,))
+        thread.start()
+        thread.join()
+    assert told == [bug]
 
 
 def test_waiting_threads_sleep_unless_told_else() -> None:

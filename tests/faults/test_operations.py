@@ -38,7 +38,7 @@ OPERATIONS = {
     "mkdir": [(Path, "mkdir")],
 }
 CODES = (errno.ENOSPC, errno.EIO, errno.EACCES)
-MOST = 5
+MOST = 4
 """Failures of a kind in a command, unless all are asked for."""
 
 
@@ -103,7 +103,7 @@ def assert_every_fault_is_got_over(job: Job, kind: str, capsys: pytest.CaptureFi
 
 def chosen(count: int) -> list[tuple[int, int]]:
     """Numbers of operations that fail, and how."""
-    assert count
+    assert count  # Else there is nothing to fail, and nothing is shown.
     every = list(product(range(1, count + 1), CODES))
     return every if "LFNET_SOAK" in os.environ else random.Random(count).sample(every, min(MOST, len(every)))
 

@@ -33,6 +33,15 @@ def test_weights_round_trip(tiny_model: LFNet, tmp_path: Path, camera: NDArray[n
     assert [entry.name for entry in path.parent.iterdir()] == ["model.safetensors"]
 
 
+def test_equal_weights_are_equal_bytes(tiny_model: LFNet, tmp_path: Path) -> None:
+    """The file's checksum tells weights from others, so saving them again may not change it."""
+    path, found = tmp_path / "model.safetensors", set()
+    for _ in range(12):
+        save_weights(path, tiny_model.config, tiny_model.state_dict(), {"licence": "Apache-2.0"})
+        found.add(path.read_bytes())
+    assert len(found) == 1
+
+
 def rewrite_header(source: Path, target: Path, change: dict[str, str]) -> None:
     from safetensors import safe_open
     from safetensors.torch import save_file

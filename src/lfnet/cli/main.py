@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Sequence
@@ -53,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit code: 0 all is done, 1 an error or some pictures failed, 2 wrong usage, 130 interrupted.
     """
     _let_waiting_threads_sleep()
+    if arguments is None:
+        _tell_errors_of_threads_once()
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="replace")  # A terminal of few characters, as cp1252, shows ? for the others.
     try:
@@ -93,6 +96,12 @@ def _let_waiting_threads_sleep() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ["OMP_WAIT_POLICY"] = "passive"
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+
+
+def _tell_errors_of_threads_once() -> None:
+    """What the system refuses a thread is raised again by the call that needs it, as TensorBoard's; then it is told."""
+    tell = threading.excepthook
+    threading.excepthook = lambda failed: None if isinstance(failed.exc_value, OSError) else tell(failed)
 
 
 def _run(name: str, words: list[str], debug: bool) -> int:

@@ -92,7 +92,8 @@ def _tensorboard(events: Path, step: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(events), purge_step=step + 1)
+    with naming(events):
+        return SummaryWriter(str(events), purge_step=step + 1)
 
 
 @torch.no_grad()
