@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -57,3 +58,16 @@ def test_clips_that_cannot_be_read_say_so(tmp_path: Path) -> None:
 def test_clips_are_known_by_their_names() -> None:
     assert is_clip(Path("a.MP4"))
     assert not is_clip(Path("a.jpg"))
+
+
+def test_a_clip_that_is_a_link_stays_one(frames: list[NDArray[np.uint8]], tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "a.mp4").symlink_to(tmp_path / "elsewhere" / "b.mp4")
+    writer = ClipWriter(tmp_path / "a.mp4", 10.0)
+    writer.add(frames[0])
+    writer.close()
+    assert (tmp_path / "a.mp4").is_symlink()
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["b.mp4"]
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(OSError, match="is a device or a pipe"):
+        ClipWriter(tmp_path / "pipe.mp4", 10.0)

@@ -18,6 +18,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from lfnet.cli.main import main
 from lfnet.errors import UserError
 from lfnet.features import Features
 from lfnet.file_extraction import FileSettings, extract_files, extract_frames, name_images
@@ -389,7 +390,7 @@ def test_one_that_fails_in_tiles_does_not_stop_the_others(
     assert report.without_keypoints == [("coffee.jpg", "nothing stands out where the mask allows")]
     errors = dict(report.failures)
     assert "its mask is 20x10, the picture 256x256" in errors["camera.png"]
-    assert "no mask for picture" in errors["inside/turned.png"]
+    assert "no mask for image" in errors["inside/turned.png"]
     assert "broken.png" in errors["broken.png"]
 
 
@@ -454,3 +455,13 @@ def test_clips_and_pictures_go_into_one_file_by_command(
     refused = run_lfnet("extract", folder, "-o", tmp_path / "g.h5", "--every", 2)
     assert refused.returncode == 2
     assert "--every: is for clips" in refused.stderr
+
+
+def test_a_clip_that_is_broken_does_not_stop_the_pictures(
+    tiny_weights: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"nothing")
+    words = ["extract", tmp_path / "broken.mp4", folder / "coffee.jpg", "--weights", tiny_weights]
+    assert main([*map(str, words), "-o", str(tmp_path / "f.h5")]) == 1
+    assert "broken.mp4: not a clip" in capsys.readouterr().err
+    assert set(contents(tmp_path / "f.h5")) == {"coffee.jpg"}

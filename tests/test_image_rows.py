@@ -108,3 +108,14 @@ def test_a_huge_claim_of_a_small_file_costs_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(png_header(100_000, 100_000))
     with pytest.raises(ImageError), open_rows(tmp_path / "a.png") as picture:
         picture.rows(0, 10)
+
+
+def test_whatever_a_decoder_raises_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.bmp")
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("not what was expected")
+
+    monkeypatch.setattr("PIL.BmpImagePlugin.BmpImageFile.load", fail)
+    with pytest.raises(ImageError, match=r"a\.bmp: damaged or cut short \(not what"), open_rows(tmp_path / "a.bmp"):
+        pass

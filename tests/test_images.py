@@ -325,3 +325,8 @@ def test_damaged_metadata_leaves_a_sound_image(tmp_path: Path, coffee: NDArray[n
     told = read_metadata(path)
     assert (dict(told.gps), dict(told.camera)) == ({}, {})
     told.writable.tobytes()
+
+
+def test_grey_of_a_palette_is_that_of_its_colours(coffee: NDArray[np.uint8]) -> None:
+    palette = Image.fromarray(coffee).quantize(16)
+    assert np.array_equal(to_grey(palette), to_grey(np.asarray(palette.convert("RGB"))))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lfnet.images import ImageError
-from lfnet.masks import Masks, read_mask
+from lfnet.masks import Masks, held_mask, read_mask
 from support.pictures import png_of_16_bits
 
 LEFT = np.zeros((8, 12), bool)
@@ -47,6 +47,7 @@ WHITE, BLACK = np.full((8, 12), 255, np.uint8), np.zeros((8, 12), np.uint8)
 def test_any_colour_that_is_not_0_counts_and_alpha_where_colour_is_one(tmp_path: Path, image: Image.Image) -> None:
     image.save(tmp_path / "mask.png")
     assert np.array_equal(read_mask(tmp_path / "mask.png", 1000), LEFT)
+    assert np.array_equal(held_mask(image, LEFT.shape), LEFT)
 
 
 def test_wide_masks(tmp_path: Path) -> None:
@@ -89,3 +90,11 @@ def test_a_mask_is_found_by_any_ending_and_one_file_serves_all(tmp_path: Path) -
     assert len(masks.files()) == 7
     with pytest.raises(ImageError, match=r"no mask for image 'f\.heic'"):
         masks.read("f.heic", 1000)
+
+
+def test_palettes_and_inks_that_a_caller_holds_are_colours() -> None:
+    """The number of a colour in its palette says nothing, and no ink is white."""
+    palette = Image.fromarray((~LEFT).astype(np.uint8), "P")
+    palette.putpalette([255, 255, 255, 0, 0, 0])
+    for image in (palette, Image.fromarray(colours(255, 255, 255)).convert("CMYK")):
+        assert np.array_equal(held_mask(image, LEFT.shape), LEFT), image.mode

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lfnet.files.atomic import naming, regular
 from lfnet.images import ImageError
 
 EXTENSIONS = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".mts"})
@@ -94,13 +95,14 @@ class ClipWriter:
 
     Raises:
         ImageError: it can't be written.
+        OSError: the path is a folder, a device or a pipe.
     """
 
     def __init__(self, path: Path, rate: float) -> None:
         if path.suffix.lower() != ".mp4":
             raise ImageError(path, "not a name for a clip", "end it in .mp4")
-        self._path, self._rate = path, rate
-        self._partial = path.with_name(f".{path.stem}.partial.mp4")
+        self._path, self._rate, self._target = path, rate, regular(path)
+        self._partial = self._target.with_name(f".{self._target.stem}.partial.mp4")
         self._writer: cv2.VideoWriter | None = None
 
     def add(self, frame: NDArray[np.uint8]) -> None:
@@ -118,4 +120,5 @@ class ClipWriter:
         """Finish the file."""
         if self._writer is not None:
             self._writer.release()
-            self._partial.replace(self._path)
+            with naming(self._path):
+                self._partial.replace(self._target)

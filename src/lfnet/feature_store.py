@@ -110,7 +110,7 @@ class FeatureStore:
 
         Raises:
             FeatureFileError: parts were removed meanwhile; what they held is missing.
-        OSError: the output can't be written; the parts then stay, and what stood at the output too.
+            OSError: the output can't be written; the parts then stay, and what stood at the output too.
         """
         parts = self._parts()
         lost = self._seen.difference(parts)

@@ -57,7 +57,7 @@ _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 _WIDTH, _HEIGHT, _BITS, _ORIENTATION, _SAMPLES, _PLANES, _KIND = 256, 257, 258, 274, 277, 284, 339
 """Tags of TIFF 6.0."""
 _CAMERA, _GPS = 0x8769, 0x8825
-_DAMAGED = "damaged or cut short"
+DAMAGED = "damaged or cut short"
 _PILLOW_LIMIT, _OPENCV_LOG = threading.Lock(), threading.Lock()
 
 T = TypeVar("T")
@@ -156,7 +156,7 @@ def read_stored(path: str | Path, max_pixels: int, *, content: bytes | None = No
         if isinstance(picture, FloatTiff):
             return Stored(*_wide(path, content, picture.size, alpha), picture.orientation)
         wide = wide_mode(path, content, picture)
-        with _blaming(path, _DAMAGED):
+        with blaming(path, DAMAGED):
             picture.load()
             values, opacity = (None, None) if wide else _channels(picture, alpha)
         if values is None:  # Pillow has found the file whole, but kept the high bytes alone.
@@ -267,8 +267,12 @@ def _open_any_size(source: str | Path | io.BytesIO, formats: list[str]) -> Image
 
 
 @contextmanager
-def _blaming(path: str | Path, cause: str) -> Iterator[None]:
-    """Any error of a decoder is the file's one line."""
+def blaming(path: str | Path, cause: str) -> Iterator[None]:
+    """Any error of a decoder in the block is the file's one line.
+
+    Raises:
+        ImageError: with the cause, and what the decoder said.
+    """
     try:
         yield
     except (ImageError, MemoryError):
@@ -347,7 +351,7 @@ def _wide(path: str | Path, content: bytes | None, size: Size, alpha: bool) -> t
 
     encoded = np.frombuffer(_content(path, content), np.uint8)
     log = cv2.utils.logging
-    with _OPENCV_LOG, _blaming(path, _DAMAGED):
+    with _OPENCV_LOG, blaming(path, DAMAGED):
         level = log.getLogLevel()
         log.setLogLevel(log.LOG_LEVEL_SILENT)  # What it would print, the error says.
         try:
@@ -365,7 +369,7 @@ def _read_float_tiff(path: str | Path, content: bytes | None) -> FloatTiff:
     Raises:
         ImageError: it holds something else.
     """
-    with _blaming(path, "damaged header"):
+    with blaming(path, "damaged header"):
         file = io.BytesIO(_content(path, content))
         start = file.read(8)
         if start[2:4] in (b"+\0", b"\0+"):  # BigTIFF, whose header is twice as long.

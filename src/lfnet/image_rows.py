@@ -15,7 +15,7 @@ from PIL import Image
 
 from lfnet.coordinates import Size
 from lfnet.errors import UserError, one_line
-from lfnet.image_decoding import FloatTiff, ImageError, opened, wide_mode
+from lfnet.image_decoding import DAMAGED, FloatTiff, ImageError, blaming, opened, wide_mode
 from lfnet.images import MAX_PIXELS, read_grey, to_grey, white_of_16_bits
 
 _BLOCK_ROWS = 256
@@ -186,8 +186,6 @@ def _check_size(path: str | Path, size: Size, max_pixels: int) -> None:
 def _whole(path: str | Path, picture: Image.Image | FloatTiff, max_pixels: int) -> Rows:
     if isinstance(picture, FloatTiff) or picture.mode[0] in "FI" or wide_mode(path, None, picture):
         return ArrayRows(read_grey(path, max_pixels=max_pixels))
-    try:
+    with blaming(path, DAMAGED):
         picture.load()
-    except (OSError, SyntaxError, EOFError, IndexError, ValueError) as error:
-        raise ImageError(path, f"damaged or cut short ({one_line(error)})", "fetch the file again") from error
     return _PillowRows(picture)

@@ -145,7 +145,7 @@ def to_grey(image: ArrayLike) -> NDArray[np.float32]:
 
     Source: ITU-R BT.601.
     """
-    pixels = held_pixels(np.asarray(image))
+    pixels = held_pixels(image if image is None or isinstance(image, Image.Image) else np.asarray(image))
     whole = pixels.dtype != np.float32
     white = 1 if not whole else 255 if pixels.dtype == np.uint8 else white_of_16_bits(int(pixels.max()))
     unit = np.float32(1 / white)

@@ -124,6 +124,8 @@ def held_mask(mask: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
         if mask.has_transparency_data:
             bands = np.asarray(mask.convert("RGBA"))
             mask, alpha = bands[:, :, :3], bands[:, :, 3]
+        elif mask.mode not in ("1", "L", "F") and mask.mode[0] != "I":
+            mask = mask.convert("RGB")  # A palette's values are numbers of colours; no ink is white.
     values = np.asarray(mask)
     if values.dtype.kind not in "biuf":
         raise UserError(f"mask: expected an array of numbers or booleans, got {type(mask).__name__} of {values.dtype}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -10,6 +12,7 @@ import pytest
 
 from lfnet.app.worker import Worker, WorkerError
 from lfnet.errors import UserError
+from support.commands import linux_only
 
 
 class Helper:
@@ -94,3 +97,31 @@ def test_what_cannot_be_made_says_why() -> None:
     with pytest.raises(UserError, match="nobody: no such helper"):
         worker.start()
     worker.stop()
+
+
+def test_a_worker_that_was_stopped_starts_no_process_for_calls_that_waited() -> None:
+    worker = Worker(Helper, ("Ada",), seconds=30)
+    worker.stop()
+    with pytest.raises(WorkerError, match="the server is ending"):
+        worker.call("greet", "you")
+    assert worker.pid is None
+
+
+RESERVES = """
+import mmap
+from lfnet.app.worker import _limit
+held = mmap.mmap(-1, 3 << 30, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ)
+_limit(1024)
+content = bytearray(256 << 20)
+try:
+    bytearray(2048 << 20)
+except MemoryError:
+    print("refused")
+"""
+
+
+@linux_only
+def test_addresses_that_libraries_have_reserved_are_not_counted(user_environment: dict[str, str]) -> None:
+    """They reserve some for each core: with many cores, more than a worker may have."""
+    done = subprocess.run([sys.executable, "-c", RESERVES], env=user_environment, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("refused\n", "")

@@ -63,6 +63,23 @@ def test_a_locked_file_is_not_called_damaged(path: Path, writer: subprocess.Pope
         assert f"process {writer.pid} (" in said
 
 
+LEAVES_OPEN = """
+import h5py, os, sys
+file = h5py.File(sys.argv[1], "w", libver="latest")
+file["numbers"] = [1.0]
+file.flush()
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_file_that_a_killed_program_left_marked_as_open_is_not_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "f.h5"
+    subprocess.run([sys.executable, "-c", LEAVES_OPEN, str(path)], check=False)
+    with pytest.raises(UserError, match=r"f\.h5: marked as open: .*h5clear -s") as caught, open_hdf5(path):
+        pass
+    assert "damaged" not in str(caught.value)
+
+
 @pytest.mark.parametrize("content", [b"", b"no HDF5", b"\x89HDF\r\n\x1a\n" + bytes(900)])
 def test_what_is_no_hdf5_is_said(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "f.h5"
@@ -188,3 +205,15 @@ def test_our_own_files_have_no_strings_of_variable_length(tmp_path: Path) -> Non
         write_text(file, "settings", "{}")
         hloc.write_features(file, "a/b.jpg", Features([[1, 2]], [1], [0], [1], np.eye(1, 4), (8, 8)))
     assert b"GCOL" not in path.read_bytes()
+
+
+def test_texts_are_read_by_no_code_of_the_folder_that_lfnet_was_started_in(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with h5py.File(path, "a") as file:
+        file.attrs["settings"] = "{}"
+    for name in ("h5py", "json"):
+        (path.parent / f"{name}.py").write_text("raise SystemExit('taken over')")
+    monkeypatch.chdir(path.parent)
+    with open_hdf5(path) as file:
+        assert read_text(file, "settings") == "{}"

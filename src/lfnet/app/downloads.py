@@ -12,6 +12,7 @@ import numpy as np
 from lfnet.app.requests import DownloadRequest
 from lfnet.features import Features
 from lfnet.files.containment import stays_inside
+from lfnet.files.hdf5_reading import write_text
 from lfnet.integrations import hloc
 from lfnet.integrations.arrays import to_arrays
 
@@ -48,9 +49,9 @@ def picture_names(names: tuple[str, ...]) -> tuple[str, str]:
 def _hdf5(request: DownloadRequest, features: list[Features]) -> bytes:
     with h5py.File("features", "w", driver="core", backing_store=False) as file:
         hloc.describe_frame(file)
-        file.attrs["frame"] = "upright"
-        file.attrs["frame_note"] = "pixels of the picture turned upright by its EXIF orientation; see pose_note"
-        file.attrs["pose_note"] = _pose_note(request)
+        write_text(file, "frame", "upright")
+        write_text(file, "frame_note", "pixels of the picture turned upright by its EXIF orientation; see pose_note")
+        write_text(file, "pose_note", _pose_note(request))
         for name, each in zip(picture_names(request.names), features, strict=True):
             hloc.write_features(file, name, each)
         file.flush()

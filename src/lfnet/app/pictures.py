@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -32,12 +33,14 @@ class Pictures:
     def __init__(self, most: int = MOST, minutes: float = MINUTES, clock: Callable[[], float] = time.monotonic) -> None:
         self._most, self._seconds, self._clock = most, 60 * minutes, clock
         self._held: OrderedDict[str, tuple[float, Decoded]] = OrderedDict()
+        self._lock = threading.Lock()  # Requests are answered by several threads.
 
     def add(self, picture: Decoded) -> str:
         """Hold a picture; its token."""
         token = secrets.token_urlsafe(16)
-        self._held[token] = (self._clock(), picture)
-        self._let_go()
+        with self._lock:
+            self._held[token] = (self._clock(), picture)
+            self._let_go()
         return token
 
     def get(self, token: str) -> Decoded:
@@ -46,17 +49,19 @@ class Pictures:
         Raises:
             ForgottenError: there is none.
         """
-        self._let_go()
-        if token not in self._held:
-            raise ForgottenError("this image is not held any more; choose it again")
-        picture = self._held[token][1]
-        self._held[token] = (self._clock(), picture)
-        self._held.move_to_end(token)
+        with self._lock:
+            self._let_go()
+            if token not in self._held:
+                raise ForgottenError("this image is not held any more; choose it again")
+            picture = self._held[token][1]
+            self._held[token] = (self._clock(), picture)
+            self._held.move_to_end(token)
         return picture
 
     def forget(self, token: str) -> None:
         """Let go of a picture, if it is held."""
-        self._held.pop(token, None)
+        with self._lock:
+            self._held.pop(token, None)
 
     def __len__(self) -> int:
         return len(self._held)

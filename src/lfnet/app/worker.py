@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from lfnet.errors import UserError, one_line
@@ -27,7 +28,8 @@ class Worker:
         make: a function or class of a module, called there with `arguments`, whose result is the object.
         arguments: of `make`.
         seconds: longest that a call may take before the process is killed.
-        megabytes: of address space that the process may have, where the system can hold it to that; None: any.
+        megabytes: of address space that the process may take beyond what its libraries have, where the system can hold
+            it to that; None: any.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Worker:
         self._task = (make, arguments, megabytes)
         self._lock = threading.Lock()
         self._running: tuple[Any, Connection] | None = None
+        self._stopped = False
 
     def start(self) -> None:
         """Start the process now, and not at the first call.
@@ -45,6 +48,7 @@ class Worker:
             UserError: the object can't be made; the message says why.
         """
         with self._lock:
+            self._stopped = False
             self._connection()
 
     def call(self, method: str, *arguments: Any, wanted: Callable[[], None] | None = None) -> Any:
@@ -69,7 +73,16 @@ class Worker:
         return answer
 
     def stop(self) -> None:
-        """End the process, whatever it is doing."""
+        """End the process, whatever it is doing; calls that wait are refused, and start no other."""
+        self._stopped = True
+        self._end()
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process, where there is one."""
+        return None if self._running is None else self._running[0].pid
+
+    def _end(self) -> None:
         if self._running is not None:
             process, connection = self._running
             self._running = None
@@ -77,15 +90,12 @@ class Worker:
             process.join()
             connection.close()
 
-    @property
-    def pid(self) -> int | None:
-        """Of the process, where there is one."""
-        return None if self._running is None else self._running[0].pid
-
     def _connection(self) -> Connection:
         if self._running is not None and self._running[0].is_alive():
             return self._running[1]
-        self.stop()
+        self._end()
+        if self._stopped:
+            raise WorkerError("the server is ending; start it again")
         context = get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs,), daemon=True)
@@ -99,11 +109,11 @@ class Worker:
         try:
             connection.send(request)
             if not connection.poll(seconds):
-                self.stop()
+                self._end()
                 raise WorkerError(f"took longer than {seconds:g} seconds; try a smaller image")
             kind, answer = connection.recv()
         except (EOFError, OSError) as error:
-            self.stop()
+            self._end()
             raise WorkerError("the process that worked on it ended; try a smaller image") from error
         if kind == "refused":
             raise UserError(answer)
@@ -142,4 +152,7 @@ def _limit(megabytes: int | None) -> None:
         with suppress(ImportError, ValueError, OSError):
             import resource
 
-            resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
+            # With many cores, libraries reserve gigabytes of addresses that they never use.
+            reserved = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            most = reserved + (megabytes << 20)
+            resource.setrlimit(resource.RLIMIT_AS, (most, most))

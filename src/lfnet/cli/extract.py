@@ -21,6 +21,7 @@ from lfnet.file_extraction import (
     joined,
     name_images,
 )
+from lfnet.images import ImageError
 from lfnet.settings import require_at_least
 
 
@@ -73,7 +74,7 @@ def run(command: Command) -> int:
     model = command.model.load()
     batch_size = command.batch_size or (8 if next(model.parameters()).is_cuda else 1)
     every = command.every or 10
-    frames = sum(-(-count_frames(clip) // every) for clip in clips if clip.is_file())
+    frames = sum(-(-_frames(clip) // every) for clip in clips)
     with tqdm(total=len(images) + frames, unit="picture", disable=None, file=sys.stderr) as bar:
         shared: dict[str, Any] = {"weights": command.model.identity(), "batch_size": batch_size, "progress": bar.update}
         reports = []
@@ -92,6 +93,14 @@ def run(command: Command) -> int:
                 )
             )
     return _tell(joined(reports), command.output)
+
+
+def _frames(clip: Path) -> int:
+    """Of a clip, for the bar alone; one that can't be read is told when it is its turn."""
+    try:
+        return count_frames(clip)
+    except ImageError:
+        return 0
 
 
 def _tell(report: ExtractionReport, output: Path) -> int:

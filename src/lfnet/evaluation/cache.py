@@ -19,9 +19,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lfnet.errors import UserError
 from lfnet.files.atomic import write_bytes
-from lfnet.files.hdf5_reading import open_hdf5, read_array, read_text, write_text
+from lfnet.files.hdf5_reading import DAMAGE, open_hdf5, read_array, read_text, write_text
 
 VERSION = 1
 """Raised with every change of what anything that is cached makes of the same settings."""
@@ -96,7 +95,7 @@ def _read(path: Path, settings: str) -> Arrays | None:
             if variable is None or variable.length is None or read_text(file, "settings") != settings:
                 return None
             return {name: read_array(file, name) for name in map(str, file)}
-    except (UserError, KeyError):
+    except DAMAGE:  # UserError is one of them.
         return None
 
 

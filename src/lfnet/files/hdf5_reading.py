@@ -27,6 +27,10 @@ from lfnet.errors import UserError, one_line
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 """At byte 0, or at 512, 1024, 2048 and so on. Source: HDF5 File Format Specification 3.0, section II.A."""
 AGAIN = "fetch or make it again"
+OPEN_MARK = (
+    "marked as open: a program is writing it, or ended without closing it; wait until that ends, or, where none writes "
+    "it, take the mark away (h5clear -s, a tool of HDF5)"
+)
 DAMAGE = (OSError, RuntimeError, TypeError, ValueError, KeyError, IndexError, OverflowError, SystemError)
 """What h5py raises, by the place where it finds that a file is damaged."""
 MOST_PACKED = 1100
@@ -34,10 +38,12 @@ MOST_PACKED = 1100
 FREE = 1 << 20
 """Bytes that a data set may declare without having stored any."""
 PATIENCE = 60.0
-"""Seconds for the texts of a file, of which few take one."""
+"""Seconds for the texts of a file, of which few take one; a hundredth more for each text."""
 
 _READ_TEXTS = """
-import json, sys
+import sys
+sys.path = [place for place in sys.path if place]  # Nothing of the folder that lfnet was started in.
+import json
 import h5py
 
 path, places = json.load(sys.stdin)
@@ -94,6 +100,8 @@ def open_hdf5(path: str | Path, kind: type[UserError] = UserError, remedy: str =
     except OSError as error:
         if error.errno is not None:
             raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+        if "already open" in str(error):
+            raise kind(f"{path}: {OPEN_MARK}") from error
         raise kind(f"{path}: not an HDF5 file, or damaged ({one_line(error)}); {remedy}") from error
     except DAMAGE as error:
         raise kind(f"{path}: damaged ({one_line(error)}); {remedy}") from error
@@ -320,7 +328,7 @@ def _texts_apart(file: h5py.File, places: Sequence[tuple[str, str | None]]) -> l
         input=json.dumps([os.path.abspath(file.filename), places]),
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=PATIENCE + len(places) / 100,
         check=True,
     )
     return json.loads(done.stdout)
