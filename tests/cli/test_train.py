@@ -198,6 +198,8 @@ def test_wrong_settings_give_one_line(recipe: Path, tmp_path: Path, run_lfnet: R
     wrong.write_text(recipe.read_text(encoding="utf-8").replace("mask_reach", "mask_reech"), encoding="utf-8")
     assert_one_line(run_lfnet("train", wrong, "-o", output), 1, "unknown setting strategy.mask_reech")
     assert_one_line(run_lfnet("train", recipe, "-o", output, "--set", "seed"), 2, "NAME=VALUE")
+    wrong.write_text("strategy = 3\n[model]\n", encoding="utf-8")
+    assert_one_line(run_lfnet("train", wrong, "-o", output, "--init", "lfnet-lean"), 1, str(wrong), "strategy")
     assert not output.exists()
 
 

@@ -26,6 +26,13 @@ def test_a_convolution_holds_its_batch_norm() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
+def test_pixels_apart_are_met_whatever_the_number_of_channels(channels: int) -> None:
+    conv = torch.nn.Conv2d(channels, 2, (1, 3), dilation=(1, 2))
+    maps = torch.randn(2, channels, 1, 20, generator=seeded())
+    torch.testing.assert_close(convolve(maps, conv.weight, conv.bias, conv), conv(maps), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(
     ("kernel", "stride", "padding"), [(3, (2, 2), (1, 0)), (4, (2, 2), (1, 1)), (5, (1, 2), (2, 2))]
 )

@@ -14,7 +14,7 @@ from lfnet.models.config import (
     ExtractionSettings,
 )
 from lfnet.models.lfnet import LFNet
-from lfnet.models.pyramid import found_again
+from lfnet.models.pyramid import crowded, found_again
 from support.networks import BlobDetector
 
 
@@ -40,6 +40,13 @@ def test_keypoints_may_be_spread(lean_model: LFNet, camera: NDArray[np.uint8]) -
     assert len(expected) >= 30
     np.testing.assert_allclose(spread.keypoints[: len(expected)], expected[: len(spread)])
     assert len(every) > len(expected)
+
+
+def test_of_nothing_and_of_one_keypoint_none_is_crowded(lean_model: LFNet) -> None:
+    assert crowded(torch.zeros(0, 2), 5).tolist() == []
+    assert crowded(torch.zeros(1, 2), 5).tolist() == [False]
+    blank = np.full((80, 90), 90, np.uint8)
+    assert len(lean_model.extract(blank, settings=ExtractionSettings(min_distance=5))[0]) == 0
 
 
 def test_a_place_of_two_octaves_counts_once() -> None:

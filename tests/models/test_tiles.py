@@ -96,6 +96,20 @@ def test_masks_are_those_of_the_whole_picture(name: str, picture: NDArray[np.uin
     assert_equal(tiled, whole)
     assert mask[tuple(np.rint(tiled.keypoints).astype(int).T[::-1])].all()
     assert len(model.extract_in_tiles(picture, mask=np.zeros_like(mask), tiles=TileSettings(64))) == 0
+    coloured = np.repeat(mask[..., None], 3, -1)
+    again = model.extract_in_tiles(picture, mask=coloured, settings=settings, tiles=TileSettings(64))
+    np.testing.assert_array_equal(again.keypoints, tiled.keypoints)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", ["tiny", "lean"])
+def test_tiles_on_a_gpu_give_what_they_give_on_the_cpu(name: str, picture: NDArray[np.uint8]) -> None:
+    model, settings = network(CONFIGS[name]), ExtractionSettings(max_keypoints=100)
+    here = model.extract_in_tiles(picture, settings=settings, tiles=TileSettings(96))
+    there = model.cuda().extract_in_tiles(picture, settings=settings, tiles=TileSettings(96))
+    apart = np.linalg.norm(here.keypoints[:, None] - there.keypoints[None], axis=-1).min(1)
+    assert (apart < 0.05).mean() > 0.95
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -144,6 +158,9 @@ def test_places_found_again_are_the_same_where_cells_are_searched(monkeypatch: p
     searched = pyramid.found_again(*arguments)
     assert all(torch.equal(one, two) for one, two in zip(laid_out, searched, strict=True))
     assert 0 < int(torch.cat(laid_out).sum()) < 900
+    none = pyramid.found_again([points[0], points[1][:0]], [scores[0], scores[1][:0]], [1.0, 0.5], (60, 60))
+    assert [len(each) for each in none] == [300, 0]
+    assert not none[0].any()
 
 
 def test_progress_counts_every_look(picture: NDArray[np.uint8]) -> None:

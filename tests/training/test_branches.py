@@ -16,6 +16,7 @@ from lfnet.data.augment import GeometricConfig
 from lfnet.data.pair import Pair, concatenate_pairs
 from lfnet.data.pair_sources import PicturePairs
 from lfnet.geometry.transform import apply_homography
+from lfnet.models.descriptor import Descriptor
 from lfnet.models.inputs import local_contrast, normalize_pictures
 from lfnet.models.keypoints import Keypoints, select_peaks
 from lfnet.models.lfnet import LFNet
@@ -276,6 +277,23 @@ def test_the_descriptor_s_loss_teaches_chances_of_angles(pair: Pair) -> None:
     apart = model_with_best_angles(model)
     result = two_branch_step(apart, pair, strategy, 0, Draws(seeded()))
     assert not any(name.startswith("angles") for name in reached(result.losses["dual_softmax"], apart.descriptor))
+
+
+def test_the_network_of_angles_sees_what_counts_alone(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its batch norm would learn the statistics of places that no view of the pair has."""
+    seen: list[int] = []
+    original = Descriptor.angle_scores
+
+    def counted(descriptor: Descriptor, features: Tensor) -> Tensor:
+        seen.append(len(features))
+        return original(descriptor, features)
+
+    monkeypatch.setattr(Descriptor, "angle_scores", counted)
+    strategy = StrategyConfig(keypoints=256, orientation_loss="agreement")
+    result = two_branch_step(LFNet(chances_config()), pair, strategy, 0, Draws(seeded()))
+    counts = torch.cat([direction.correspondences.counts for direction in result.directions])
+    assert seen == [2 * int(counts.sum())]
+    assert 2 < int(counts.sum()) < counts.numel()
 
 
 def model_with_best_angles(model: LFNet) -> LFNet:

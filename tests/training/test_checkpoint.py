@@ -43,6 +43,7 @@ SPOILED: dict[str, Callable[[dict[str, Any]], object]] = {
     "steps of text": lambda values: values.update(step="many"),
     "steps below 0": lambda values: values.update(step=-1),
     "no score": lambda values: values.update(best_score=None),
+    "begun from a number": lambda values: values.update(begun_from=3),
 }
 
 
@@ -57,6 +58,21 @@ def test_a_checkpoint_of_another_structure_is_named(how: str, tmp_path: Path) ->
         restore(new_state(CONFIG, torch.device("cpu")), read_checkpoint(path)[0], path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_a_run_began_from_is_kept(tmp_path: Path) -> None:
+    """Whether or not --init is repeated, and whatever it names."""
+    state = stepped_state()
+    state.begun_from = {"name": "first", "steps": 7}
+    save_checkpoint(tmp_path / "last.ckpt", state, CONFIG)
+    other = new_state(CONFIG, torch.device("cpu"))
+    other.begun_from = {"name": "other"}
+    values, _ = read_checkpoint(tmp_path / "last.ckpt")
+    restore(other, values, tmp_path / "last.ckpt")
+    assert other.begun_from == {"name": "first", "steps": 7}
+    del values["begun_from"]
+    restore(other, values, tmp_path / "last.ckpt")
+    assert other.begun_from == {"name": "first", "steps": 7}
 
 
 def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from lfnet.models.weights import save_weights
 from lfnet.settings import ConfigError
 from lfnet.training.branches import StrategyConfig
 from lfnet.training.config import OptimizerConfig, TrainConfig
-from lfnet.training.loop import TrainingError, learning_rate, new_state, start_from, train_step
+from lfnet.training.loop import TrainingError, learning_rate, new_state, start_from, train, train_step
 from support.networks import STRATEGY, chances_config, lean_config, tiny_config
 
 pytestmark = pytest.mark.slow
@@ -136,3 +136,21 @@ def test_a_second_stage_refuses_another_detector(tmp_path: Path) -> None:
     config = dataclasses.replace(tiny_training(), model=chances_config(), strategy=strategy)
     with pytest.raises(ConfigError, match="architecture differs"):
         start_from(config, tmp_path / "first.safetensors", torch.device("cpu"))
+
+
+def test_a_second_stage_refuses_other_settings_of_the_detector(tmp_path: Path) -> None:
+    """The same tensors, and other scores."""
+    first = LFNet(lean_config())
+    save_weights(tmp_path / "first.safetensors", first.config, first.state_dict())
+    scale_space = dataclasses.replace(first.config.scale_space, normalize=True)
+    model = dataclasses.replace(chances_config(), scale_space=scale_space)
+    config = dataclasses.replace(tiny_training(), model=model, strategy=StrategyConfig(learns="descriptor"))
+    with pytest.raises(ConfigError, match="architecture differs"):
+        start_from(config, tmp_path / "first.safetensors", torch.device("cpu"))
+
+
+def test_a_second_stage_needs_a_first_one(tmp_path: Path) -> None:
+    config = dataclasses.replace(tiny_training(), strategy=StrategyConfig(learns="descriptor"))
+    with pytest.raises(ConfigError, match="name trained weights by --init"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

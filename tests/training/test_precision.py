@@ -19,9 +19,11 @@ from lfnet.models.descriptor import Descriptor
 from lfnet.models.lfnet import LFNet
 from lfnet.training.branches import StrategyConfig, two_branch_step
 from lfnet.training.draws import Draws
-from support.networks import lean_config, tiny_config
+from support.networks import chances_config, lean_config, tiny_config
 
 LEAN = dataclasses.replace(lean_config(), contrast_preference=1.0)
+CHANCES = dataclasses.replace(chances_config(), contrast_preference=1.0)
+ORIENTED = ["begin", "angle_scores", "finish"]
 
 
 def autocast_during(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[bool]:
@@ -37,7 +39,7 @@ def autocast_during(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> l
     return seen
 
 
-@pytest.mark.parametrize(("config", "parts"), [(tiny_config(), ["forward"]), (LEAN, ["begin", "finish"])])
+@pytest.mark.parametrize(("config", "parts"), [(tiny_config(), ["forward"]), (LEAN, ORIENTED), (CHANCES, ORIENTED)])
 def test_only_the_networks_run_in_bfloat16(
     camera: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch, config: LFNetConfig, parts: list[str]
 ) -> None:

@@ -43,7 +43,8 @@ class Command:
     resume: bool = False
     """Go on from the last checkpoint of the output folder. Under torchrun, start where there is none yet."""
     init: str | None = None
-    """Weights to start from, by name or path: fine-tuning. Their architecture is taken over."""
+    """Weights to start from, by name or path: fine-tuning. Their architecture is taken over; only a second stage
+    (strategy.learns=descriptor) may have a descriptor of its own."""
     steps: int | None = None
     """Training steps in all."""
     batch: int | None = None
@@ -101,13 +102,13 @@ def run(command: Command) -> int:
     from lfnet.training.loop import Progress, train
 
     tables = default_tables() if command.config is None else read_tables(command.config)
+    overrides = command.overrides()
     if command.init is not None:
         # A second stage may have another descriptor: then the configuration says which.
-        second_stage = tables.get("strategy", {}).get("learns") == "descriptor"
-        if not (second_stage and "model" in tables):
+        if not (command.config is not None and "model" in tables and _is_second_stage(tables, overrides)):
             tables["model"] = describe_weights(command.init)["config"]
     try:
-        settings = build_config(tables, command.overrides())
+        settings = build_config(tables, overrides)
     except ConfigError as error:
         raise ConfigError(f"config {command.config}: {error}" if command.config else str(error)) from error
     steps = settings.optimizer.steps
@@ -135,6 +136,12 @@ def run(command: Command) -> int:
     if processes.leads:
         print(f"best weights: {best}")
     return 0
+
+
+def _is_second_stage(tables: dict[str, Any], overrides: dict[str, Any]) -> bool:
+    strategy = tables.get("strategy")
+    learns = strategy.get("learns") if isinstance(strategy, dict) else None
+    return overrides.get("strategy.learns", learns) == "descriptor"
 
 
 def _value(text: str) -> Any:

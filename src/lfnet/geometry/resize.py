@@ -23,22 +23,19 @@ def resize(maps: Float[Tensor, "B C h w"], size: tuple[Any, Any], antialias: boo
         antialias: a smaller map sees all pixels that it covers.
     """
     if is_tracing() and antialias:
-        rows, columns = (_weights(maps.shape[axis], size[axis], antialias, maps) for axis in (-2, -1))
+        rows, columns = (_weights(maps.shape[axis], size[axis], maps) for axis in (-2, -1))
         return rows @ maps @ columns.T
     if not is_tracing() and tuple(maps.shape[-2:]) == tuple(size):
         return maps
     return F.interpolate(maps, size, mode="bilinear", align_corners=False, antialias=antialias)
 
 
-def _weights(old: Any, new: Any, antialias: bool, like: Tensor) -> Float[Tensor, "new old"]:
-    """What each pixel of a resized line takes of those before; ONNX has no operator for it that PyTorch exports."""
+def _weights(old: Any, new: Any, like: Tensor) -> Float[Tensor, "new old"]:
+    """What each pixel takes of those before, antialiased; ONNX has no operator for it that PyTorch exports."""
     step = old.to(like) / new.to(like)
     centres = (torch.arange(new, device=like.device).to(like) + 0.5) * step
     places = torch.arange(old, device=like.device).to(like) + 0.5
-    reach = step.clamp_min(1) if antialias else torch.ones_like(step)
-    if not antialias:
-        centres = torch.minimum(centres.clamp_min(0.5), old.to(like) - 0.5)
-    weights = (1 - (places - centres[:, None]).abs() / reach).clamp_min(0)
+    weights = (1 - (places - centres[:, None]).abs() / step.clamp_min(1)).clamp_min(0)
     return weights / weights.sum(1, keepdim=True)
 
 

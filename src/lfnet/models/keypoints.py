@@ -191,7 +191,7 @@ def detect_keypoints(
 ) -> Keypoints:
     """The best `count` keypoints of every picture, with the scale and orientation that the maps have there.
 
-    Where the maps have no orientations, keypoints are upright until `Network.orient` reads them off patches.
+    Where the maps have no orientations, keypoints are upright until `Network.oriented` reads angles off patches.
 
     Scales and orientations are read at the whole pixel of the maximum and are differentiable in the maps; places are
     differentiable where a soft-argmax refines them.

@@ -39,7 +39,7 @@ def convolve(
     Of a single channel it is a product of windows and kernels: on a CPU, convolution libraries take several times as
     long for it, and give it back channels first, which slows down the next one. ONNX runtimes do not.
     """
-    if is_tracing() or inputs.shape[1] > 1 or inputs.is_cuda:
+    if is_tracing() or inputs.shape[1] > 1 or conv.dilation != (1, 1) or inputs.is_cuda:
         kernels = kernels.contiguous(memory_format=torch.channels_last)
         return F.conv2d(inputs, kernels, bias, conv.stride, conv.padding, conv.dilation)
     assert not isinstance(conv.padding, str)

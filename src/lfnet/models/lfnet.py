@@ -15,6 +15,7 @@ from torch import Tensor
 from lfnet.errors import UserError
 from lfnet.features import Features
 from lfnet.image_rows import ArrayRows, Rows
+from lfnet.masks import held_mask
 from lfnet.models.config import ExtractionSettings, TileSettings
 from lfnet.models.hub import WEIGHTS_FILE, write_beside
 from lfnet.models.inputs import check_places, normalize_pictures, picture_tensor, pictures_by_size, resize_to_octave
@@ -121,7 +122,7 @@ class LFNet(Network):
 
         Args:
             image: rows of a file, by `lfnet.image_rows.open_rows`, or an array (H, W) or (H, W, 3).
-            mask: the same, above 0 where keypoints may be; None everywhere.
+            mask: rows of a file, or an array as `extract` takes it: not 0 where keypoints may be; None everywhere.
             settings: how many, how good, at which octaves; all of the whole picture, whatever tiles there are.
             tiles: how the picture is cut.
             progress: called with how many looks at tiles are done, and how many there are.
@@ -131,7 +132,8 @@ class LFNet(Network):
             ImageError: rows can't be read.
         """
         picture = ArrayRows(image) if isinstance(image, np.ndarray) else image
-        usable = ArrayRows(np.asarray(mask) != 0) if isinstance(mask, np.ndarray) else mask
+        width, height = picture.size
+        usable = ArrayRows(held_mask(mask, (height, width))) if isinstance(mask, np.ndarray) else mask
         steady, settings = self._steady(), settings or ExtractionSettings()
         keypoints, descriptors = extract_in_tiles(steady, picture, usable, settings, tiles or TileSettings(), progress)
         return _as_features(keypoints, descriptors, picture.size)

@@ -174,7 +174,9 @@ def _best_near(
     height, width = shape
     shifts = [dy * width + dx for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
     around = cells[:, None] + tensor_of(shifts, cells)
-    if not is_tracing() and height * width > MOST_CELLS and len(others):
+    if not is_tracing() and not len(others):
+        return scores.new_full((len(cells),), -1.0)
+    if not is_tracing() and height * width > MOST_CELLS:
         taken, numbers = others.unique(return_inverse=True)
         best = scores.new_full((len(taken),), -1.0).scatter_reduce(0, numbers, scores, reduce="amax")
         places = torch.searchsorted(taken, around).clamp_max(len(taken) - 1)
@@ -191,7 +193,7 @@ def crowded(points: Float[Tensor, "N 2"], distance: float) -> Bool[Tensor, "N"]:
     near = (points[:, None, 0] - points[None, :, 0]).square() + (points[:, None, 1] - points[None, :, 1]).square()
     near = near < distance**2
     better = near.tril(-1)
-    left = torch.ones_like(near[0])
+    left = torch.ones(len(points), dtype=torch.bool, device=points.device)
     kept = torch.zeros_like(left)
     while bool(left.any()):
         chosen = left & ~(better & left).any(1)

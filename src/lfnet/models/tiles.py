@@ -258,7 +258,7 @@ class _Work:
         for core in _cores(octave.shape, self.tiles.size):
             window = core.grown(self.reach, alignment(self.model.config))
             image, valid = octave.part(window)
-            inside = valid & _inside(window, core)
+            inside = valid & _inside(window, core, valid.device)
             values = self.model.detector.score_maps(image, valid, window)[0, :, inside[0, 0]].double()
             count, total, squares = count + values.shape[1], total + values.sum(1), squares + values.square().sum(1)
             if values.shape[1]:
@@ -277,7 +277,7 @@ class _Work:
         image, valid = octave.part(window)
         allowed = Window(*(_within(axis, border) for axis in core))
         usable = valid if bool(valid.all()) else ~grow(~valid, border)
-        usable = usable & _inside(window, allowed)
+        usable = usable & _inside(window, allowed, usable.device)
         if not bool(usable.any()):
             return None
         maps = model.ranked(model.detector(image, valid, Part(window, statistics)), image, valid)
@@ -353,9 +353,9 @@ def _within(axis: Stretch, border: int) -> Stretch:
     return Stretch(start, max(start, min(axis.stop, axis.whole - border)), axis.whole)
 
 
-def _inside(window: Window, part: Window) -> Bool[Tensor, "1 1 H W"]:
+def _inside(window: Window, part: Window, device: torch.device) -> Bool[Tensor, "1 1 H W"]:
     """Which pixels of a window lie in a part of it."""
-    inside = torch.zeros(1, 1, *window.shape, dtype=torch.bool)
+    inside = torch.zeros(1, 1, *window.shape, dtype=torch.bool, device=device)
     rows, columns = (
         slice(inner.start - outer.start, inner.stop - outer.start) for inner, outer in zip(part, window, strict=True)
     )

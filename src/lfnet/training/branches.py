@@ -310,7 +310,7 @@ def orient_and_describe(
     """Orientations, L_ori and descriptors from one look at each upright patch; descriptors of i, j, i and j."""
     patches, counts = gather_patches(model, directions, views, level=True)
     features = through_counted(model.descriptor.begin, patches, counts, precision)
-    logits = [model.descriptor.angle_scores(each.flatten(0, 1)).unflatten(0, each.shape[:2]) for each in features]
+    logits = through_counted(model.descriptor.angle_scores, features, counts, precision)
     directions = paint_angles(directions, logits, strategy)
     if model.descriptor.by_chances:
         turned_ones = [

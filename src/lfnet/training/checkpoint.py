@@ -30,7 +30,7 @@ class TrainingState:
     detector_optimizer: torch.optim.Optimizer
     descriptor_optimizer: torch.optim.Optimizer
     generator: torch.Generator
-    """Draws the negatives; on the CPU."""
+    """Draws negatives, and how positives are disturbed; on the CPU."""
     step: int = 0
     """Steps done."""
     best_score: float = -1.0
@@ -53,6 +53,7 @@ def save_checkpoint(path: Path, state: TrainingState, config: TrainConfig) -> No
         "generator": state.generator.get_state(),
         "step": state.step,
         "best_score": state.best_score,
+        "begun_from": state.begun_from,
     }
     save_tensors(path, values)
 
@@ -103,6 +104,7 @@ def restore(state: TrainingState, values: dict[str, Any], path: Path) -> None:
             getattr(state, name).load_state_dict(values[name])
         state.generator.set_state(values["generator"])
         state.step, state.best_score = operator.index(values["step"]), float(values["best_score"])
+        state.begun_from = dict(values.get("begun_from", state.begun_from))  # Earlier versions kept none.
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
         raise CheckpointError(
             f"checkpoint {path}: not what a run of these settings keeps ({one_line(error)[:200]}); start a new run"

@@ -69,7 +69,8 @@ def train(
     Args:
         output: folder for checkpoints, weights, CSV, TensorBoard and pictures.
         resume: go on from `output`'s last checkpoint; [optimizer] and [validation] may have changed, nothing else.
-        init: weights (name or path) to start from instead of random ones; they must have the same architecture.
+        init: weights (name or path) to start from instead of random ones; they must have the same architecture, or for
+            a second stage (`strategy.learns`), which needs them, the same detector.
         progress: called after every step.
         say: called with each line of news.
         processes: that train together; the one that leads validates, writes and reports.
@@ -88,6 +89,8 @@ def train(
     if resume and processes.launched and not (output / LAST).exists():
         tell(f"{output}: no checkpoint to resume from yet; starting")
         resume = False
+    if config.strategy.learns == "descriptor" and init is None and not resume:
+        raise ConfigError('strategy.learns: "descriptor" leaves the detector as it is; name trained weights by --init')
     _refuse_other_run(output, resume)
     place = torch.device(device)
     state = new_state(config, place) if init is None else start_from(config, init, place)
@@ -319,6 +322,9 @@ def start_from(config: TrainConfig, init: str | Path, device: torch.device) -> T
     if config.strategy.learns == "descriptor":
         fits = {name: tensor for name, tensor in theirs.items() if name in mine and tensor.shape == mine[name].shape}
         same = all(name in fits for name in mine if name.startswith("detector."))
+        # What the same tensors compute is decided by settings too.
+        given, wanted = weights.config, config.model
+        same &= (given.detector, given.scale_space) == (wanted.detector, wanted.scale_space)
     else:
         fits, same = theirs, weights.config == config.model
     if not same:
