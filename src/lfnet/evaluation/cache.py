@@ -94,7 +94,7 @@ def _read(path: Path, settings: str) -> Arrays | None:
             # Entries of earlier versions have a text that may make HDF5 loop for ever: they are computed anew.
             if variable is None or variable.length is None or read_text(file, "settings") != settings:
                 return None
-            return {name: read_array(file, name) for name in map(str, file)}
+            return {name: read_array(file, name, texts=True) for name in map(str, file)}
     except DAMAGE:  # UserError is one of them.
         return None
 

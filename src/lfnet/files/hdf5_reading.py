@@ -180,7 +180,9 @@ def _refuse_link(parent: h5py.Group, path: bytes, name: str, kind: type[UserErro
         )
 
 
-def read_array(parent: h5py.Group, name: str, kind: type[UserError] = UserError, remedy: str = AGAIN) -> NDArray[Any]:
+def read_array(
+    parent: h5py.Group, name: str, kind: type[UserError] = UserError, remedy: str = AGAIN, *, texts: bool = False
+) -> NDArray[Any]:
     """A data set of numbers, all of which lie in the file itself.
 
     Args:
@@ -188,6 +190,7 @@ def read_array(parent: h5py.Group, name: str, kind: type[UserError] = UserError,
         name: of the data set.
         kind: of the error.
         remedy: for what is missing or damaged.
+        texts: texts of a fixed length will do, too.
 
     Raises:
         UserError: of that kind, with the file's name and the data set's; it is missing, damaged, holds no numbers, or
@@ -199,7 +202,8 @@ def read_array(parent: h5py.Group, name: str, kind: type[UserError] = UserError,
             raise kind(f"{parent.file.filename}: no data set {place!r}; {remedy}")
         _refuse_link(parent, name.encode(), place, kind)
         found = parent[name]
-        if not isinstance(found, h5py.Dataset) or found.shape is None or found.dtype.kind not in "biuf":
+        kinds = "biufS" if texts else "biuf"
+        if not isinstance(found, h5py.Dataset) or found.shape is None or found.dtype.kind not in kinds:
             raise kind(f"{parent.file.filename}: {place!r} is no data set of numbers; {remedy}")
         _refuse_elsewhere(found, place, kind)
         return np.asarray(found[()])

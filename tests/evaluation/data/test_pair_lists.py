@@ -113,7 +113,7 @@ def test_lists_that_can_not_be_used(tmp_path: Path, views: list[RenderedView]) -
     with pytest.raises(ValueError, match=r"no pair can be used .*--images.*line 1: no cameras and motion"):
         open_data(path, DataSettings())
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match="expected a list of pairs as text"):
+    with pytest.raises(ValueError, match="expected a list of pairs, and it is no text"):
         open_data(path, DataSettings())
 
 
