@@ -188,16 +188,23 @@ def command(config: TrainConfig, output: Path) -> list[object]:
     return [*words, "--steps", 30, "--threads", 1, "--device", "cpu", "--resume", "--set", *settings]
 
 
-def kill_one_after_the_first_checkpoint(process: subprocess.Popen[str], output: Path, rank: int) -> None:
+def kill_one_after_the_first_checkpoint(process: subprocess.Popen[str], output: Path) -> int:
+    """Kill rank 1.
+
+    Returns:
+        The number of the other process, rank 0.
+    """
     deadline = time.monotonic() + 600
     while not (output / "last.ckpt").exists():
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
             pytest.fail(f"no checkpoint to kill after: {process.communicate()[0]}")
         time.sleep(0.02)
-    number = worker_with_rank(process.pid, rank)
+    other, number = (worker_with_rank(process.pid, rank) for rank in (0, 1))
+    assert other is not None
     assert number is not None
     os.kill(number, signal.SIGKILL)
+    return other
 
 
 @linux_only
@@ -208,7 +215,7 @@ def test_a_killed_process_ends_the_run_and_the_next_start_goes_on(
     """First by the restart of `torchrun`, then, from the same checkpoint, by one process alone."""
     output = tmp_path / "run"
     process = start_torchrun(user_environment, command(config, output), restarts=1)
-    kill_one_after_the_first_checkpoint(process, output, rank=1)
+    kill_one_after_the_first_checkpoint(process, output)
     said = finish(process)
     assert process.returncode == 0, said
     assert said.count("no checkpoint to resume from yet; starting") == 1, said
@@ -237,9 +244,9 @@ def test_without_restarts_a_killed_process_ends_the_run(
 ) -> None:
     output = tmp_path / "run"
     process = start_torchrun(user_environment, command(config, output))
-    kill_one_after_the_first_checkpoint(process, output, rank=1)
+    other = kill_one_after_the_first_checkpoint(process, output)
     said = finish(process)
     assert process.returncode != 0
     assert "best weights" not in said
-    assert worker_with_rank(process.pid, 0) is None
+    assert not Path(f"/proc/{other}").exists()
     assert read_checkpoint(output / "last.ckpt")[0]["step"] in (10, 20)
