@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -193,9 +195,10 @@ def test_a_picture_that_takes_too_long_to_decode_ends_its_process_alone(
 ) -> None:
     decoder, matcher = service.decoder.pid, service.matcher.pid
     with monkeypatch.context() as hurried:
-        hurried.setattr(service.decoder, "seconds", 0.0)
+        hurried.setattr(service.decoder, "seconds", 0.2)
+        os.kill(decoder, signal.SIGSTOP)  # It answers never, however fast the machine is.
         answer = put(client, coffee_file)
-    assert (answer.status_code, "took longer than 0 seconds" in answer.json()["error"]) == (503, True)
+    assert (answer.status_code, "took longer than 0.2 seconds" in answer.json()["error"]) == (503, True)
     assert put(client, coffee_file).status_code == 201
     assert service.decoder.pid not in (None, decoder)
     assert service.matcher.pid == matcher

@@ -188,23 +188,16 @@ def command(config: TrainConfig, output: Path) -> list[object]:
     return [*words, "--steps", 30, "--threads", 1, "--device", "cpu", "--resume", "--set", *settings]
 
 
-def kill_one_after_the_first_checkpoint(process: subprocess.Popen[str], output: Path) -> int:
-    """Kill rank 1.
-
-    Returns:
-        The number of the other process, rank 0.
-    """
+def kill_one_after_the_first_checkpoint(process: subprocess.Popen[str], output: Path, rank: int) -> None:
     deadline = time.monotonic() + 600
     while not (output / "last.ckpt").exists():
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
             pytest.fail(f"no checkpoint to kill after: {process.communicate()[0]}")
         time.sleep(0.02)
-    other, number = (worker_with_rank(process.pid, rank) for rank in (0, 1))
-    assert other is not None
+    number = worker_with_rank(process.pid, rank)
     assert number is not None
     os.kill(number, signal.SIGKILL)
-    return other
 
 
 @linux_only
@@ -214,8 +207,8 @@ def test_a_killed_process_ends_the_run_and_the_next_start_goes_on(
 ) -> None:
     """First by the restart of `torchrun`, then, from the same checkpoint, by one process alone."""
     output = tmp_path / "run"
-    process = start_torchrun(user_environment, command(config, output), restarts=1)
-    kill_one_after_the_first_checkpoint(process, output)
+    process = start_torchrun(user_environment, command(config, output), restarts=4)
+    kill_one_after_the_first_checkpoint(process, output, rank=1)
     said = finish(process)
     assert process.returncode == 0, said
     assert said.count("no checkpoint to resume from yet; starting") == 1, said
@@ -243,10 +236,10 @@ def test_without_restarts_a_killed_process_ends_the_run(
     config: TrainConfig, tmp_path: Path, user_environment: dict[str, str]
 ) -> None:
     output = tmp_path / "run"
-    process = start_torchrun(user_environment, command(config, output))
-    other = kill_one_after_the_first_checkpoint(process, output)
+    process = start_torchrun(user_environment, command(config, output), restarts=0)
+    kill_one_after_the_first_checkpoint(process, output, rank=1)
     said = finish(process)
     assert process.returncode != 0
     assert "best weights" not in said
-    assert not Path(f"/proc/{other}").exists()
+    assert worker_with_rank(process.pid, 0) is None
     assert read_checkpoint(output / "last.ckpt")[0]["step"] in (10, 20)

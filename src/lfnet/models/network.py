@@ -259,10 +259,13 @@ class Network(nn.Module):
             Those that are kept, best first; their descriptors; which of the given ones they are.
         """
         every = torch.arange(keypoints.points.shape[1], device=keypoints.points.device)
-        if settings.upright or not self.shared:
+        if not self.shared:
             rows = self.describe_at(mosaic, keypoints.points, keypoints.scales, keypoints.orientations)[0]
             return keypoints, rows, every
         features = self.features_at(mosaic, keypoints.points, keypoints.scales)
+        if settings.upright:  # All by the one angle, those too whose own angle is level.
+            weights = angle_weights(keypoints.orientations[0], features.shape[-1])
+            return keypoints, self.descriptor.finish(turned(features, weights)), every
         logits = self.descriptor.angle_scores(features)
         keypoints = keypoints._replace(orientations=best_angles(logits)[None])
         if self.config.orientation_preference > 0:
