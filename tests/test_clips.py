@@ -71,3 +71,13 @@ def test_a_clip_that_is_a_link_stays_one(frames: list[NDArray[np.uint8]], tmp_pa
     os.mkfifo(tmp_path / "pipe.mp4")
     with pytest.raises(OSError, match="is a device or a pipe"):
         ClipWriter(tmp_path / "pipe.mp4", 10.0)
+
+
+def test_a_clip_that_is_given_up_leaves_the_one_before(frames: list[NDArray[np.uint8]], tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(b"the one before")
+    writer = ClipWriter(path, 25.0)
+    writer.add(frames[0])
+    writer.discard()
+    assert path.read_bytes() == b"the one before"
+    assert [each.name for each in tmp_path.iterdir()] == ["clip.mp4"]

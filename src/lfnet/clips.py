@@ -116,6 +116,12 @@ class ClipWriter:
                 raise ImageError(self._path, "can't be written", "check its folder")
         self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
 
+    def discard(self) -> None:
+        """Leave what stood under the name before as it was."""
+        if self._writer is not None:
+            self._writer.release()
+            self._partial.unlink(missing_ok=True)
+
     def close(self) -> None:
         """Finish the file."""
         if self._writer is not None:

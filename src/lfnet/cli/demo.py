@@ -78,9 +78,12 @@ def _run_live(command: Command, camera: str) -> int:
                 break
     except KeyboardInterrupt:
         pass  # So a camera ends that writes a clip.
-    finally:
+    except BaseException:
         if writer is not None:
-            writer.close()
+            writer.discard()
+        raise
+    if writer is not None:
+        writer.close()
     return _tell_live(counts, command.output)
 
 
