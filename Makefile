@@ -20,7 +20,7 @@ SEED ?= 0
 COUNT ?= 4000
 soak: $(VENV)/.dev-installed
 	$(BIN)/python tests/faults/fuzz.py --seed $(SEED) --count $(COUNT)
-	LFNET_SOAK=$(SEED) $(BIN)/python -m pytest tests/faults/test_operations.py tests/faults/test_kills.py
+	LFNET_SOAK=$(SEED) $(BIN)/python -m pytest tests/faults/test_operations.py tests/faults/test_kills.py tests/distributed
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .

@@ -21,7 +21,7 @@ def start_torchrun(
     paths = [environment["PYTHONPATH"], str(REPOSITORY / "tests")]
     return subprocess.Popen(
         [sys.executable, "-m", "torch.distributed.run", *map(str, options)],
-        env={**environment, "PYTHONPATH": os.pathsep.join(paths)},
+        env={**environment, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
