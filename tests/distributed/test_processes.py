@@ -42,7 +42,7 @@ def test_each_process_needs_a_gpu_of_its_own(
 @pytest.mark.slow
 def test_a_process_that_does_not_answer_is_given_up(user_environment: dict[str, str]) -> None:
     started = time.monotonic()
-    process = start_torchrun(user_environment, [WORKER, "wait"], restarts=0)
+    process = start_torchrun(user_environment, [WORKER, "wait"])
     try:
         said, _ = process.communicate(timeout=300)
     finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -75,15 +74,10 @@ def by_two(config: dict[str, TrainConfig], folder: Path, environment: dict[str, 
     """The losses of several runs, each by two processes."""
     entries = [[config_to_dict(each), str(folder / name)] for name, each in config.items()]
     (folder / "configs.json").write_text(json.dumps(entries), encoding="utf-8")
-    said = ""
-    for _ in range(3):  # On a busy machine processes may lose each other.
-        process = start_torchrun(environment, [WORKER, "train", folder / "configs.json"], restarts=0)
-        said = finish(process)
-        if process.returncode == 0:
-            return {name: json.loads((folder / name / "losses.json").read_text(encoding="utf-8")) for name in config}
-        for name in config:
-            shutil.rmtree(folder / name, ignore_errors=True)
-    raise AssertionError(said)
+    process = start_torchrun(environment, [WORKER, "train", folder / "configs.json"])
+    said = finish(process)
+    assert process.returncode == 0, said
+    return {name: json.loads((folder / name / "losses.json").read_text(encoding="utf-8")) for name in config}
 
 
 def finish(process: subprocess.Popen[str]) -> str:
@@ -199,16 +193,23 @@ def command(config: TrainConfig, output: Path) -> list[object]:
     return [*words, "--steps", 30, "--threads", 1, "--device", "cpu", "--resume", "--set", *settings]
 
 
-def kill_one_after_the_first_checkpoint(process: subprocess.Popen[str], output: Path, rank: int) -> None:
+def kill_one_after_the_first_checkpoint(process: subprocess.Popen[str], output: Path) -> int:
+    """Kill rank 1.
+
+    Returns:
+        The number of the other process, rank 0.
+    """
     deadline = time.monotonic() + 600
     while not (output / "last.ckpt").exists():
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
             pytest.fail(f"no checkpoint to kill after: {process.communicate()[0]}")
         time.sleep(0.02)
-    number = worker_with_rank(process.pid, rank)
+    other, number = (worker_with_rank(process.pid, rank) for rank in (0, 1))
+    assert other is not None
     assert number is not None
     os.kill(number, signal.SIGKILL)
+    return other
 
 
 @linux_only
@@ -218,17 +219,16 @@ def test_a_killed_process_ends_the_run_and_the_next_start_goes_on(
 ) -> None:
     """First by the restart of `torchrun`, then, from the same checkpoint, by one process alone."""
     output = tmp_path / "run"
-    process = start_torchrun(user_environment, command(config, output), restarts=4)
-    kill_one_after_the_first_checkpoint(process, output, rank=1)
+    process = start_torchrun(user_environment, command(config, output), restarts=1)
+    kill_one_after_the_first_checkpoint(process, output)
     said = finish(process)
     assert process.returncode == 0, said
-    assert "no checkpoint to resume from yet; starting" in said, said
-    assert "resuming after step" in said, said
-    assert "best weights" in said, said
+    assert said.count("no checkpoint to resume from yet; starting") == 1, said
+    assert said.count("resuming after step") == 1, said
+    assert said.count("best weights") == 1, said
     whole = tmp_path / "whole"
     undisturbed = start_torchrun(user_environment, command(config, whole))
-    told = finish(undisturbed)
-    assert undisturbed.returncode == 0, told
+    assert "resuming" not in finish(undisturbed)
     assert (output / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
     assert sorted(path.name for path in output.iterdir()) == sorted(path.name for path in whole.iterdir())
     mine, theirs = (read_checkpoint(folder / "last.ckpt")[0] for folder in (output, whole))
@@ -248,10 +248,10 @@ def test_without_restarts_a_killed_process_ends_the_run(
     config: TrainConfig, tmp_path: Path, user_environment: dict[str, str]
 ) -> None:
     output = tmp_path / "run"
-    process = start_torchrun(user_environment, command(config, output), restarts=0)
-    kill_one_after_the_first_checkpoint(process, output, rank=1)
+    process = start_torchrun(user_environment, command(config, output))
+    other = kill_one_after_the_first_checkpoint(process, output)
     said = finish(process)
     assert process.returncode != 0
     assert "best weights" not in said
-    assert worker_with_rank(process.pid, 0) is None
+    assert not Path(f"/proc/{other}").exists()
     assert read_checkpoint(output / "last.ckpt")[0]["step"] in (10, 20)

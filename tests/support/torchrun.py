@@ -11,12 +11,9 @@ from support.commands import REPOSITORY
 
 
 def start_torchrun(
-    environment: dict[str, str], words: Sequence[object], count: int = 2, restarts: int = 3
+    environment: dict[str, str], words: Sequence[object], count: int = 2, restarts: int = 0
 ) -> subprocess.Popen[str]:
-    """`torchrun` with so many processes of a script, or of a module (-m); stderr is with stdout.
-
-    On a busy machine processes may not find each other the first time: then they start again.
-    """
+    """`torchrun` with so many processes of a script, or of a module (-m); stderr is with stdout."""
     options = ["--standalone", "--nproc-per-node", count, "--max-restarts", restarts, *words]
     paths = [environment["PYTHONPATH"], str(REPOSITORY / "tests")]
     return subprocess.Popen(

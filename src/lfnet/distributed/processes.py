@@ -116,8 +116,7 @@ def joined(device: torch.device, patience: timedelta = PATIENCE) -> Iterator[Pro
     # who leaves first may cut off the answer to this, and whoever failed is told by torchrun.
     with suppress(LostProcessError):
         processes.total(torch.zeros(1, device=place))
-    with suppress(RuntimeError):
-        dist.destroy_process_group()
+    dist.destroy_process_group()
 
 
 def _own(device: torch.device, number: int, here: int) -> torch.device:
